@@ -1,0 +1,262 @@
+//! Who may come in. Owns the words: [`AccountName`], [`Account`], [`Role`], [`VirtualPath`] and the
+//! password hash. Pure: where accounts are kept is `accounts`' business, when they are checked the
+//! doors'.
+
+use crate::units::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// An account's name: 1 to 64 of `a-z 0-9 . _ -`, beginning with a letter or a digit. It is a folder's
+/// name too, so nothing else is let through; capitals are refused rather than folded, because two
+/// spellings of one account would be two folders on some file systems and one on others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct AccountName(String);
+
+/// Why a name, path or role was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    #[error("\"{0}\" cannot be an account's name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit")]
+    Account(String),
+    #[error("\"{0}\" is not a path inside an account's home")]
+    Path(String),
+    #[error("\"{0}\" is not a role: use device, app or admin")]
+    Role(String),
+    #[error("\"{0}\" is not a kind of sidecar: use txt or json")]
+    Output(String),
+}
+
+impl AccountName {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AccountName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let good = (1..=64).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+            && text.as_bytes()[0].is_ascii_alphanumeric();
+        if good { Ok(AccountName(text.to_owned())) } else { Err(NameError::Account(text.to_owned())) }
+    }
+}
+
+impl fmt::Display for AccountName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for AccountName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A file as an account's client sees it: absolute, `/`-separated, normalised (no `.`, `..`, empty
+/// parts, NUL), never `/` itself. Reaches nothing outside the home; symlinks are `homes`' business.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct VirtualPath(String);
+
+impl VirtualPath {
+    /// Normalises `text` against `/`: `..` at the top stays at the top.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        let mut parts: Vec<&str> = Vec::new();
+        for part in text.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => {
+                    parts.pop();
+                }
+                name if name.contains('\0') => return Err(NameError::Path(text.replace('\0', "\u{fffd}"))),
+                name => parts.push(name),
+            }
+        }
+        if parts.is_empty() { Err(NameError::Path(text.to_owned())) } else { Ok(VirtualPath(format!("/{}", parts.join("/")))) }
+    }
+
+    /// With the leading `/`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Without the leading `/`: relative to the home.
+    #[must_use]
+    pub fn relative(&self) -> &str {
+        &self.0[1..]
+    }
+
+    /// The last part.
+    #[must_use]
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit('/').next().expect("a virtual path has a last part")
+    }
+
+    /// The folder that holds it, relative to the home; empty for the home itself.
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        self.relative().rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
+
+    /// The file beside it that has `suffix` added to its name, as `scan.jpg` + `.txt`.
+    #[must_use]
+    pub fn beside(&self, suffix: &str) -> VirtualPath {
+        VirtualPath(format!("{}{suffix}", self.0))
+    }
+}
+
+impl fmt::Display for VirtualPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What an account is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// A scanner or another device: FTP only.
+    #[default]
+    Device,
+    /// A program that uploads and fetches.
+    App,
+    /// May also see the status page of everybody's jobs.
+    Admin,
+}
+
+impl FromStr for Role {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "device" => Ok(Role::Device),
+            "app" => Ok(Role::App),
+            "admin" => Ok(Role::Admin),
+            _ => Err(NameError::Role(text.to_owned())),
+        }
+    }
+}
+
+/// A kind of sidecar that an account asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Output {
+    Txt,
+    Json,
+}
+
+impl Output {
+    /// What is added to the upload's name.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Output::Txt => ".txt",
+            Output::Json => ".json",
+        }
+    }
+}
+
+impl FromStr for Output {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "txt" | "text" => Ok(Output::Txt),
+            "json" => Ok(Output::Json),
+            _ => Err(NameError::Output(text.to_owned())),
+        }
+    }
+}
+
+/// An FTP and HTTP identity with a home. As `accounts.toml` writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Account {
+    pub name: AccountName,
+    /// PHC string, argon2id. Absent: nobody can log in with a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_hash: Option<String>,
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    #[serde(default)]
+    pub role: Role,
+    /// Where the mail about each finished upload goes.
+    #[serde(default)]
+    pub email: Vec<String>,
+    #[serde(default = "default_outputs")]
+    pub outputs: Vec<Output>,
+    /// Bytes in the home, all told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<crate::units::ByteSize>,
+    /// Bytes of one upload; the smaller of this and `limits.max-upload` counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_upload: Option<crate::units::ByteSize>,
+    /// Language codes of its documents, most frequent first.
+    #[serde(default)]
+    pub language: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pages_per_day: Option<u32>,
+    #[serde(skip)]
+    pub created_at: Option<Timestamp>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_outputs() -> Vec<Output> {
+    vec![Output::Txt, Output::Json]
+}
+
+impl Account {
+    /// An enabled device account without a password.
+    #[must_use]
+    pub fn new(name: AccountName) -> Self {
+        Account {
+            name,
+            password_hash: None,
+            enabled: true,
+            role: Role::default(),
+            email: Vec::new(),
+            outputs: default_outputs(),
+            quota: None,
+            max_upload: None,
+            language: Vec::new(),
+            pages_per_day: None,
+            created_at: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn account_names_are_folder_names() {
+        for good in ["front-desk", "a", "0.x_y"] {
+            assert!(good.parse::<AccountName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "-a", "A", "a/b", "a b", "é", &"a".repeat(65)] {
+            assert!(bad.parse::<AccountName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn virtual_paths_never_leave_the_home() {
+        for (text, path) in [("a.jpg", "/a.jpg"), ("/x/./y//z", "/x/y/z"), ("/../../etc/passwd", "/etc/passwd"), ("a/../b", "/b")]
+        {
+            assert_eq!(VirtualPath::new(text).unwrap().as_str(), path);
+        }
+        for bad in ["", "/", "..", "a/..", "a\0b"] {
+            assert!(VirtualPath::new(bad).is_err(), "{bad:?}");
+        }
+        let path = VirtualPath::new("/in/scan.jpg").unwrap();
+        assert_eq!((path.folder(), path.file_name(), path.beside(".txt").relative()), ("in", "scan.jpg", "in/scan.jpg.txt"));
+    }
+}

@@ -1,0 +1,72 @@
+//! # Inkport
+//!
+//! Scan to FTP, get text: one daemon that takes uploads, keeps them, reads them and answers with
+//! sidecar files and mail. This page is the tour; read the rooms in the order of the `mod` lines.
+//!
+//! ```text
+//! FTP STOR ─► ftp/storage ─┐
+//! file drop ─► watch ──────┼─ Upload ─► intake ─► spool   bytes durable
+//! HTTP POST ─► (to come) ──┘                └───► queue   row durable ─► 226
+//!                                                  │ Lease
+//!                                                  ▼
+//!    document ◄─ bytes ─ worker ─ Page ─► engine thread ─ PageText ─► sidecar ─ bytes ─► publish ─► home
+//!                                                  │ Outcome { deliveries }   one transaction: job done + outbox rows
+//!                                                  ▼
+//!                                                queue ─ Delivery ─► delivery/mail ─► relay
+//! http/status ◄─ JobLedger (read only) ─ queue
+//! ```
+//!
+//! Rooms, from the ground up (a room imports rooms of lower rank only; `tests/layers.rs` holds it):
+//!
+//! | rank | room | owns |
+//! |---|---|---|
+//! | 0 | [`units`] | byte sizes, durations and instants as people write them |
+//! | 0 | [`account`] | who may come in: names, roles, limits, credential hashes |
+//! | 1 | [`document`] | bytes to upright page images, every limit checked before it allocates |
+//! | 1 | [`job`] | the job's and the delivery's state machines: pure decisions, time passed in |
+//! | 2 | [`ocr`] | page image to lines of text: the `Engine` seam and the two-stage engine |
+//! | 3 | [`sidecar`] | a reading rendered as the files that lie beside an upload |
+//! | 4 | [`models`] | the manifest: which model files are installed, and whether they are the right ones |
+//! | 4 | [`spool`] | accepted bytes, immutable, by sha256; and the staging folder before that |
+//! | 4 | [`homes`] | accounts' folders: the only paths that clients see |
+//! | 4 | [`queue`] | jobs and outbox in SQLite: one writer, many readers |
+//! | 4 | [`accounts`] | accounts in SQLite or TOML |
+//! | 5 | [`intake`] | the only way in: upload to spool to queue |
+//! | 5 | [`worker`] | claim, read, publish, settle |
+//! | 5 | [`delivery`] | the outbox loop and mail |
+//! | 6 | [`ftp`], [`watch`], [`http`] | the doors |
+//! | 7 | [`config`] | composes each room's settings; no room imports it |
+//! | 8 | [`daemon`] | builds every part, starts in order, stops in order |
+//! | 9 | [`cli`] | one file per command family |
+//!
+//! Invariants:
+//!
+//! - Only `intake` creates jobs. Only `queue` changes a job's state, through [`job::state::apply`].
+//!   Only `worker::publish` and `intake` (for the doors) write into homes. Only `delivery` speaks SMTP.
+//! - 226 comes after durable: file and folder fsynced, job row committed.
+//! - Sidecars appear by rename, whole or not at all, the `.json` last.
+//! - Waiting may be cancelled, working may not.
+//! - Memory is bounded by configuration, not by input: every channel has a size, every decoder a
+//!   limit checked before it allocates.
+#![forbid(unsafe_code)]
+
+pub mod account;
+pub mod accounts;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod delivery;
+pub mod document;
+pub mod ftp;
+pub mod homes;
+pub mod http;
+pub mod intake;
+pub mod job;
+pub mod models;
+pub mod ocr;
+pub mod queue;
+pub mod sidecar;
+pub mod spool;
+pub mod units;
+pub mod watch;
+pub mod worker;

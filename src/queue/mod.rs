@@ -1,0 +1,183 @@
+//! Jobs and outbox, kept. SQLite in WAL mode with `synchronous=FULL`: one writer thread owns the one
+//! writing connection and commits what is waiting together (group commit), so an answer from any verb
+//! means the row is on disk. Readers have connections of their own and never wait for the writer.
+//!
+//! Decides nothing: [`crate::job::state::apply`] and [`crate::job::delivery::apply`] do. Two traits: [`Queue`] for those who
+//! carry (`intake`, `worker`, `delivery`), [`JobLedger`], read only, for those who show (`http`, `cli`).
+
+use crate::account::{AccountName, VirtualPath};
+use crate::job::delivery::{Attempt, DeliveryState};
+use crate::job::{Door, FileIdentity, Job, JobId, SpoolKey};
+use crate::units::Timestamp;
+use std::future::Future;
+use std::time::Duration;
+
+pub mod sqlite;
+
+/// An upload to be read: bytes are in the spool and under `path` in the home, both durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    pub id: JobId,
+    pub account: AccountName,
+    pub path: VirtualPath,
+    pub spool: SpoolKey,
+    pub bytes: u64,
+    pub identity: FileIdentity,
+    pub door: Door,
+    pub received_at: Timestamp,
+}
+
+/// A message to be sent when the job ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDelivery {
+    /// One mail address.
+    pub to: String,
+    /// Sidecars to attach: file name as the recipient sees it, bytes in the spool.
+    pub attachments: Vec<(String, SpoolKey)>,
+}
+
+/// The temporary right to run a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub job: Job,
+    /// Fencing token: a settle with an older one is refused.
+    pub token: u64,
+    pub until: Timestamp,
+}
+
+/// What a run came to. The deliveries become outbox rows in the same transaction, if the job ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Can never be read.
+    Rejected {
+        code: String,
+        message: String,
+    },
+    /// Transient: tried again, or dead when the attempts are used up.
+    Failed {
+        reason: String,
+    },
+    /// Given back unharmed because the daemon stops.
+    Released,
+}
+
+/// A claimed outbox row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub id: i64,
+    pub job: Job,
+    pub to: String,
+    pub attempts: u32,
+    pub attachments: Vec<(String, SpoolKey)>,
+}
+
+/// A delivery as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryRecord {
+    pub to: String,
+    pub state: DeliveryState,
+    pub attempts: u32,
+    pub error: Option<String>,
+}
+
+/// By what the caller does next.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Try again later: the disk is full.
+    #[error("the disk that holds the queue is full")]
+    NoSpace,
+    /// Try again later: locked, busy, an I/O error.
+    #[error("the queue's database did not answer: {0}")]
+    Unavailable(#[source] rusqlite::Error),
+    /// Give up this lease: it passed to another.
+    #[error("the lease has passed to another worker")]
+    Stale,
+    /// An operator must look.
+    #[error("the queue's database {path} cannot be used: {detail}")]
+    Broken { path: String, detail: String },
+    /// The writer has been shut down.
+    #[error("the queue is closed")]
+    Closed,
+}
+
+/// The verbs of those who carry. Every answer means: committed and fsynced.
+pub trait Queue: Clone + Send + Sync + 'static {
+    /// Adds a job.
+    fn enqueue(&self, job: NewJob) -> impl Future<Output = Result<JobId, QueueError>> + Send;
+    /// Adds a job unless this account already has one for a file of the same identity (whatever its
+    /// path): then that job's id in `Err` of the inner result. For doors that see a file more than once.
+    fn enqueue_unless_known(&self, job: NewJob) -> impl Future<Output = Result<Result<JobId, JobId>, QueueError>> + Send;
+    /// Follows a rename of an upload inside a home: jobs of `from` (or below it, were it a folder) now belong to `to`.
+    fn relocate(
+        &self,
+        account: AccountName,
+        from: VirtualPath,
+        to: VirtualPath,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+    /// The next due job, now leased; `None` if there is none. Jobs of one account and path run one after the other, oldest first.
+    fn claim(&self, lease: Duration, now: Timestamp) -> impl Future<Output = Result<Option<Lease>, QueueError>> + Send;
+    /// A longer lease for a job still at work.
+    fn extend(
+        &self,
+        job: JobId,
+        token: u64,
+        lease: Duration,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+    /// Ends a run. `deliveries` are written if the job ends with it (done, rejected, dead). Answers the job as it stands after.
+    fn settle(
+        &self,
+        job: JobId,
+        token: u64,
+        outcome: Outcome,
+        deliveries: Vec<NewDelivery>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Job, QueueError>> + Send;
+    /// An operator wants rejected or dead jobs tried again: one, or all dead ones. Answers how many.
+    fn retry(&self, job: Option<JobId>, now: Timestamp) -> impl Future<Output = Result<usize, QueueError>> + Send;
+    /// The next due delivery, leased in memory for this process; `None` if there is none.
+    fn claim_delivery(&self, now: Timestamp) -> impl Future<Output = Result<Option<Delivery>, QueueError>> + Send;
+    /// Ends an attempt to deliver.
+    fn settle_delivery(
+        &self,
+        delivery: i64,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<DeliveryState, QueueError>> + Send;
+    /// Resolves at the next change that may make work due (a job or a delivery added or given back).
+    /// Subscribe (call), then query, then await with a poll as fallback.
+    fn changed(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// How many jobs stand where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Counts {
+    pub queued: u64,
+    pub running: u64,
+    pub done: u64,
+    pub rejected: u64,
+    pub dead: u64,
+}
+
+/// Which jobs to list, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// A state's name.
+    pub state: Option<String>,
+    pub account: Option<AccountName>,
+    pub limit: usize,
+}
+
+/// What may be seen of the queue. Blocking, and cheap: async callers use a blocking thread.
+pub trait JobLedger: Clone + Send + Sync + 'static {
+    fn counts(&self) -> Result<Counts, QueueError>;
+    fn list(&self, filter: &Filter) -> Result<Vec<(Job, Vec<DeliveryRecord>)>, QueueError>;
+    fn show(&self, id: JobId) -> Result<Option<(Job, Vec<DeliveryRecord>)>, QueueError>;
+    /// The newest job of this account for exactly this path.
+    fn newest(&self, account: &AccountName, path: &VirtualPath) -> Result<Option<Job>, QueueError>;
+    /// A job of this account for a file of this identity, whatever its path.
+    fn known(&self, account: &AccountName, identity: &FileIdentity) -> Result<Option<JobId>, QueueError>;
+    /// The oldest queued job's time of receipt.
+    fn oldest_queued(&self) -> Result<Option<Timestamp>, QueueError>;
+}
