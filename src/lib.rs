@@ -21,23 +21,23 @@
 //! | rank | room | owns |
 //! |---|---|---|
 //! | 0 | [`units`] | byte sizes, durations and instants as people write them |
-//! | 0 | [`account`] | who may come in: names, roles, limits, credential hashes |
+//! | 1 | [`account`] | who may come in: names, roles, limits, credential hashes |
 //! | 1 | [`document`] | bytes to upright page images, every limit checked before it allocates |
-//! | 1 | [`job`] | the job's and the delivery's state machines: pure decisions, time passed in |
+//! | 2 | [`job`] | the job's and the delivery's state machines: pure decisions, time passed in |
 //! | 2 | [`ocr`] | page image to lines of text: the `Engine` seam and the two-stage engine |
 //! | 3 | [`sidecar`] | a reading rendered as the files that lie beside an upload |
 //! | 4 | [`models`] | the manifest: which model files are installed, and whether they are the right ones |
 //! | 4 | [`spool`] | accepted bytes, immutable, by sha256; and the staging folder before that |
-//! | 4 | [`homes`] | accounts' folders: the only paths that clients see |
-//! | 4 | [`queue`] | jobs and outbox in SQLite: one writer, many readers |
-//! | 4 | [`accounts`] | accounts in SQLite or TOML |
-//! | 5 | [`intake`] | the only way in: upload to spool to queue |
-//! | 5 | [`worker`] | claim, read, publish, settle |
-//! | 5 | [`delivery`] | the outbox loop and mail |
-//! | 6 | [`ftp`], [`watch`], [`http`] | the doors |
-//! | 7 | [`config`] | composes each room's settings; no room imports it |
-//! | 8 | [`daemon`] | builds every part, starts in order, stops in order |
-//! | 9 | [`cli`] | one file per command family |
+//! | 5 | [`homes`] | accounts' folders: the only paths that clients see |
+//! | 5 | [`queue`] | jobs and outbox in SQLite: one writer, many readers |
+//! | 5 | [`accounts`] | accounts in SQLite or TOML |
+//! | 6 | [`intake`] | the only way in: upload to spool to queue |
+//! | 6 | [`worker`] | claim, read, publish, settle |
+//! | 6 | [`delivery`] | the outbox loop and mail |
+//! | 7 | [`ftp`], [`watch`], [`http`] | the doors |
+//! | 8 | [`config`] | composes each room's settings; no room imports it |
+//! | 9 | [`daemon`] | builds every part, starts in order, stops in order |
+//! | 10 | [`cli`] | one file per command family |
 //!
 //! Invariants:
 //!

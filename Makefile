@@ -1,0 +1,38 @@
+# README's commands and their parts. Everything that needs preparing prepares itself.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-tests build demo test lint bench bench-ftp clean
+
+CARGO ?= cargo
+PYTHON ?= python3
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## fetch ONNX Runtime and the models (once; hash-checked)
+	@$(PYTHON) models/fetch.py
+
+setup-tests: setup
+	@scripts/test-deps
+
+build: setup ## build target/release/inkport
+	$(CARGO) build --release --locked
+
+demo: build ## read real pages over FTP and show what comes out
+	@scripts/demo
+
+test: setup-tests ## every test
+	$(CARGO) test --locked --no-fail-fast
+
+lint: setup-tests ## format, clippy, licences: warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@scripts/deny
+
+bench: bench-ftp ## measure beside peers on this machine
+
+bench-ftp: build
+	@bench/ftp.sh
+
+clean: ## remove what was built (not what was fetched, not your data)
+	$(CARGO) clean
