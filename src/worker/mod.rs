@@ -1,1 +1,334 @@
-//! (to come)
+//! Claim, read, publish, settle.
+//!
+//! A *lane* is one async loop and one engine thread. The loop claims a job, hands its bytes to the
+//! thread, keeps the lease alive meanwhile, publishes the sidecars and settles the job; only then
+//! does it claim the next. Everything before the settle is idempotent, so a crash anywhere simply
+//! runs the job again; mail is not, so it is only written down (outbox rows, committed with the
+//! job's end) and sent by `delivery`.
+//!
+//! Waiting may be cancelled (at shutdown no new job is claimed), working may not: a job under way
+//! may finish within the grace, after that it is given back to the queue unharmed. This room writes
+//! into homes through [`publish`] alone, creates no job and speaks no SMTP.
+
+pub mod engine;
+pub mod publish;
+pub mod read;
+
+use crate::account::Account;
+use crate::accounts::Accounts;
+use crate::document::Limits;
+use crate::homes::Homes;
+use crate::job::state::{RetryPolicy, State};
+use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
+use crate::queue::{JobLedger, Lease, NewDelivery, Outcome, Queue, QueueError};
+use crate::spool::Spool;
+use crate::units::Timestamp;
+use engine::{EngineFactory, EngineState, EngineThread};
+use publish::{Failure, PublishError};
+use read::{Read, ReadError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+
+/// What the worker needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Lanes: jobs read at the same time.
+    pub lanes: usize,
+    pub limits: Limits,
+    /// A job that takes longer has failed.
+    pub job_timeout: Duration,
+    pub retry: RetryPolicy,
+    /// Whether anybody sends mail: without, no deliveries are written.
+    pub mail: bool,
+}
+
+/// What the worker works with.
+#[derive(Clone)]
+pub struct Parts {
+    pub queue: SqliteQueue,
+    pub ledger: SqliteLedger,
+    pub spool: Spool,
+    pub homes: Homes,
+    pub accounts: Accounts,
+}
+
+/// A lease lasts this long past its last extension; a job is extended three times as often.
+const LEASE: Duration = Duration::from_secs(60);
+/// The queue is asked this often even if nobody says that it changed: retries and leases fall due by themselves.
+const POLL: Duration = Duration::from_secs(1);
+/// How long a lane waits for an engine thread to give up after a job's timeout before it starts another.
+const ABANDON_AFTER: Duration = Duration::from_secs(10);
+
+/// What the engines are up to, for `/health` and the status page.
+#[derive(Clone)]
+pub struct EngineHealth {
+    states: Arc<Vec<watch::Sender<EngineState>>>,
+    busy: Arc<AtomicUsize>,
+}
+
+impl EngineHealth {
+    /// The best that any lane can say: ready if one is.
+    #[must_use]
+    pub fn state(&self) -> EngineState {
+        let states: Vec<EngineState> = self.states.iter().map(|s| s.borrow().clone()).collect();
+        let ready = states.iter().find(|s| matches!(s, EngineState::Ready { .. }));
+        ready.or_else(|| states.iter().find(|s| matches!(s, EngineState::Failed(_)))).unwrap_or(&EngineState::Opening).clone()
+    }
+
+    /// Jobs being read right now.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+}
+
+/// The worker: its lanes.
+pub struct Worker {
+    settings: Settings,
+    parts: Parts,
+    factory: EngineFactory,
+    health: EngineHealth,
+}
+
+impl Worker {
+    #[must_use]
+    pub fn new(settings: Settings, parts: Parts, factory: EngineFactory) -> Self {
+        let states = (0..settings.lanes.max(1)).map(|_| watch::channel(EngineState::Opening).0).collect();
+        let health = EngineHealth { states: Arc::new(states), busy: Arc::default() };
+        Worker { settings, parts, factory, health }
+    }
+
+    #[must_use]
+    pub fn health(&self) -> EngineHealth {
+        self.health.clone()
+    }
+
+    /// Works until `stop` is true, then ends the jobs under way: finished, or given back after `grace`.
+    pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> std::io::Result<()> {
+        let mut lanes = tokio::task::JoinSet::new();
+        for number in 0..self.settings.lanes.max(1) {
+            let lane = Lane {
+                number,
+                settings: self.settings,
+                parts: self.parts.clone(),
+                factory: self.factory.clone(),
+                thread: EngineThread::start(number, self.factory.clone())?,
+                health: self.health.clone(),
+                grace,
+            };
+            lanes.spawn(lane.run(stop.clone()));
+        }
+        while let Some(ended) = lanes.join_next().await {
+            if let Err(panic) = ended {
+                tracing::error!(error = %panic, "a worker lane ended by a panic");
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Lane {
+    number: usize,
+    settings: Settings,
+    parts: Parts,
+    factory: EngineFactory,
+    thread: EngineThread,
+    health: EngineHealth,
+    grace: Duration,
+}
+
+/// How a run of a job ended, as far as the lane is concerned.
+enum Ended {
+    /// The engine answered.
+    Read(Result<Read, ReadError>),
+    /// Longer than `job-timeout`.
+    Timeout,
+    /// The daemon stops and the grace is over.
+    Stopped,
+    /// The lease was lost: whatever comes of it belongs to somebody else.
+    Lost,
+}
+
+impl Lane {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        loop {
+            self.follow_engine();
+            if *stop.borrow() {
+                return;
+            }
+            let mut changes = self.parts.queue.subscribe();
+            let claimed = if self.engine_ready() { self.parts.queue.claim(LEASE, now()).await } else { Ok(None) };
+            match claimed {
+                Ok(Some(lease)) => {
+                    self.health.busy.fetch_add(1, Ordering::Relaxed);
+                    self.work(lease, &mut stop).await;
+                    self.health.busy.fetch_sub(1, Ordering::Relaxed);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(QueueError::Closed) => return,
+                Err(error) => tracing::warn!(error = %error, "no job could be claimed; trying again"),
+            }
+            let mut engine = self.thread.state();
+            tokio::select! {
+                () = changes.changed() => {}
+                _ = engine.changed() => {}
+                _ = stop.wait_for(|stopped| *stopped) => {}
+                () = tokio::time::sleep(POLL) => {}
+            }
+        }
+    }
+
+    fn engine_ready(&self) -> bool {
+        matches!(*self.thread.state().borrow(), EngineState::Ready { .. })
+    }
+
+    fn follow_engine(&self) {
+        let state = self.thread.state().borrow().clone();
+        self.health.states[self.number].send_if_modified(|old| {
+            let changed = *old != state;
+            *old = state;
+            changed
+        });
+    }
+
+    async fn work(&mut self, lease: Lease, stop: &mut watch::Receiver<bool>) {
+        let job = &lease.job;
+        let started = now();
+        let waited = started.since(job.received_at);
+        let (outcome, deliveries) = match self.read(&lease, stop).await {
+            Ended::Read(Ok(read)) => self.finish(&lease, read).await,
+            Ended::Read(Err(error)) => self.fail(&lease, error.into()).await,
+            Ended::Timeout => {
+                let limit = crate::units::Span(self.settings.job_timeout);
+                self.fail(&lease, Failure::Transient(format!("reading took longer than limits.job-timeout ({limit})"))).await
+            }
+            Ended::Stopped => (Outcome::Released, Vec::new()),
+            Ended::Lost => return,
+        };
+        match self.parts.queue.settle(job.id, lease.token, outcome, deliveries, now()).await {
+            Ok(after) => {
+                let took = now().since(started);
+                tracing::info!(
+                    job.id = %job.id,
+                    account.name = %job.account,
+                    job.state = after.state.name(),
+                    job.attempt = after.attempt,
+                    upload.bytes = job.bytes,
+                    waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+                    took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    "job {}",
+                    match &after.state {
+                        State::Done => "done",
+                        State::Rejected { .. } => "rejected: it can never be read",
+                        State::Dead { .. } => "dead: out of attempts",
+                        State::Queued { .. } | State::Running { .. } => "back in the queue",
+                    }
+                );
+            }
+            // The lease expires and the job runs again: nothing is lost.
+            Err(error) => tracing::warn!(job.id = %job.id, error = %error, "the job's end could not be stored"),
+        }
+    }
+
+    /// Has the engine read the job's document; keeps the lease alive meanwhile.
+    async fn read(&mut self, lease: &Lease, stop: &mut watch::Receiver<bool>) -> Ended {
+        let spool = self.parts.spool.clone();
+        let key = lease.job.spool;
+        let bytes = match tokio::task::spawn_blocking(move || spool.read(&key)).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(error)) => return Ended::Read(Err(ReadError::Spool(error.to_string()))),
+            Err(panic) => return Ended::Read(Err(ReadError::Spool(panic.to_string()))),
+        };
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let Some(mut answer) = self.thread.read(bytes, self.settings.limits, cancelled.clone()) else {
+            return Ended::Stopped;
+        };
+        let deadline = tokio::time::sleep(self.settings.job_timeout);
+        let mut heartbeat = tokio::time::interval(LEASE / 3);
+        heartbeat.tick().await;
+        let grace = self.grace;
+        let stopped = async {
+            let _ = stop.wait_for(|stopped| *stopped).await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::pin!(deadline, stopped);
+        let ended = loop {
+            tokio::select! {
+                read = &mut answer => {
+                    return match read {
+                        Ok(read) => Ended::Read(read),
+                        Err(_) => Ended::Read(Err(ReadError::Spool("the engine thread ended".to_owned()))),
+                    };
+                }
+                _ = heartbeat.tick() => {
+                    if let Err(QueueError::Stale) = self.parts.queue.extend(lease.job.id, lease.token, LEASE, now()).await {
+                        break Ended::Lost;
+                    }
+                }
+                () = &mut deadline => break Ended::Timeout,
+                () = &mut stopped => break Ended::Stopped,
+            }
+        };
+        cancelled.store(true, Ordering::Relaxed);
+        if !matches!(ended, Ended::Stopped) && tokio::time::timeout(ABANDON_AFTER, answer).await.is_err() {
+            tracing::error!(job.id = %lease.job.id, "the engine does not come back from this document; another one takes its place");
+            match EngineThread::start(self.number, self.factory.clone()) {
+                Ok(thread) => self.thread = thread,
+                Err(error) => tracing::error!(error = %error, "no new engine thread could be started"),
+            }
+        }
+        ended
+    }
+
+    async fn finish(&self, lease: &Lease, read: Read) -> (Outcome, Vec<NewDelivery>) {
+        let account = self.account(lease).await;
+        let (parts, job, mail) = (self.parts.clone(), lease.job.clone(), self.settings.mail);
+        let finished_at = now();
+        let publishing = tokio::task::spawn_blocking(move || publish::done(&parts, &job, account.as_ref(), &read, finished_at, mail));
+        match publishing.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
+            Ok(deliveries) => (Outcome::Done, deliveries),
+            Err(error) => self.fail(lease, Failure::Transient(error.to_string())).await,
+        }
+    }
+
+    /// A failed run: final if the document can never be read or this was the last attempt, and then
+    /// `error.json` lies beside it and mail is due.
+    async fn fail(&self, lease: &Lease, failure: Failure) -> (Outcome, Vec<NewDelivery>) {
+        let last = matches!(failure, Failure::Never { .. }) || lease.job.attempt >= self.settings.retry.attempts;
+        let mut deliveries = Vec::new();
+        if last {
+            let account = self.account(lease).await;
+            let (parts, job, mail, told) = (self.parts.clone(), lease.job.clone(), self.settings.mail, failure.clone());
+            let telling = tokio::task::spawn_blocking(move || publish::failed(&parts, &job, account.as_ref(), &told, mail));
+            match telling.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
+                Ok(found) => deliveries = found,
+                // The row tells it all the same; the document's end must not hang on this file.
+                Err(error) => tracing::warn!(job.id = %lease.job.id, error = %error, "the error sidecar could not be written"),
+            }
+        }
+        (failure.into_outcome(), deliveries)
+    }
+
+    async fn account(&self, lease: &Lease) -> Option<Account> {
+        let (accounts, name) = (self.parts.accounts.clone(), lease.job.account.clone());
+        let found = tokio::task::spawn_blocking(move || accounts.find(&name)).await;
+        found.ok().and_then(|found| {
+            found.unwrap_or_else(|error| {
+                tracing::warn!(account.name = %lease.job.account, error = %error, "the account cannot be looked up; its defaults are used");
+                None
+            })
+        })
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}
+
+/// Jobs that stand under a newer upload of the same name write no sidecars: the newer one will.
+fn superseded(ledger: &impl JobLedger, job: &crate::job::Job) -> Result<bool, QueueError> {
+    Ok(ledger.newest(&job.account, &job.path)?.is_some_and(|newest| newest.id != job.id))
+}
