@@ -1,1 +1,3 @@
-//! (to come)
+//! (being written)
+mod settings;
+pub use settings::{PublicUrl, Settings, StatusAccess};

@@ -1,0 +1,106 @@
+//! The sections that belong to no single room: accounts' source, limits, retry, retention.
+
+use crate::units::{ByteSize, Span};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `[accounts]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct AccountsSettings {
+    pub source: AccountsSource,
+    /// For `source = "toml"`.
+    pub file: PathBuf,
+}
+
+/// Where accounts are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccountsSource {
+    /// In the daemon's database, changed with `inkport account`.
+    #[default]
+    Sqlite,
+    /// In a file, changed with an editor.
+    Toml,
+}
+
+impl Default for AccountsSettings {
+    fn default() -> Self {
+        AccountsSettings { source: AccountsSource::default(), file: "accounts.toml".into() }
+    }
+}
+
+/// `[limits]`: what an upload may cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct LimitsSettings {
+    /// Bytes of one upload.
+    pub max_upload: ByteSize,
+    /// Pixels of one page.
+    pub max_pixels: u64,
+    /// Pages of one document.
+    pub max_pages: u32,
+    /// One attempt at one job.
+    pub job_timeout: Span,
+    /// With less free on the disk nothing is accepted.
+    pub min_free_space: ByteSize,
+}
+
+impl Default for LimitsSettings {
+    fn default() -> Self {
+        LimitsSettings {
+            max_upload: ByteSize(200 << 20),
+            max_pixels: 100_000_000,
+            max_pages: 2000,
+            job_timeout: Span(Duration::from_secs(600)),
+            min_free_space: ByteSize(500 << 20),
+        }
+    }
+}
+
+/// `[retry]`: when a failed job is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RetrySettings {
+    pub attempts: u32,
+    /// Before the second attempt; doubles with each further one.
+    pub backoff: Span,
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        RetrySettings { attempts: 3, backoff: Span(Duration::from_secs(10)) }
+    }
+}
+
+/// `[retention]`: how long files are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RetentionSettings {
+    pub originals: Retention,
+    pub sidecars: Retention,
+}
+
+/// How long. Ages are refused in this version rather than taken and not acted upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Retention {
+    #[default]
+    Keep,
+}
+
+impl<'de> Deserialize<'de> for Retention {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "keep" {
+            return Ok(Retention::Keep);
+        }
+        let detail = if text.parse::<Span>().is_ok() {
+            format!("removing files after an age (\"{text}\") is not in this version: only \"keep\" is accepted")
+        } else {
+            format!("\"{text}\" is not \"keep\", which is all that this version accepts")
+        };
+        Err(serde::de::Error::custom(detail))
+    }
+}
