@@ -1,1 +1,293 @@
-//! (to come)
+//! Builds every part, starts them in order, waits, stops them in order: the only place that knows
+//! every room.
+//!
+//! | task | waits for |
+//! |---|---|
+//! | ftp | connections, uploads under way |
+//! | watch | file events, the rescan's time |
+//! | http | requests |
+//! | worker lanes | due jobs, their engine threads |
+//! | outbox | due deliveries, the relay |
+//! | this one | SIGTERM, SIGINT, SIGHUP |
+//!
+//! Order of the stop: doors first (nothing new comes in; uploads under way end), then the worker (the
+//! jobs under way end or go back to the queue within `shutdown-grace`), then the outbox, then HTTP,
+//! which tells what is going on until the end. The queue's writer goes last, with its last user.
+
+use crate::accounts::password::Logins;
+use crate::accounts::{Accounts, AccountsError};
+use crate::config::{AccountsSource, Config};
+use crate::delivery::{Mailer, Outbox, SettingsError};
+use crate::ftp::{Ftp, FtpError};
+use crate::homes::{HomeError, Homes};
+use crate::http::{Facts, Http, HttpError, Part, Vitals};
+use crate::intake::Intake;
+use crate::queue::QueueError;
+use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
+use crate::spool::{Spool, SpoolError};
+use crate::units::ByteSize;
+use crate::watch::{Watch, WatchHealth};
+use crate::worker::engine::{EngineFactory, EngineState};
+use crate::worker::{EngineHealth, Parts, Settings, Worker};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Why the daemon did not start. All of it is for the operator to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("the data folder {path} cannot be made; set data-dir to a place that this user may write")]
+    DataDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+    #[error("no engine thread can be started")]
+    Threads(#[source] std::io::Error),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Homes(#[from] HomeError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
+    #[error(transparent)]
+    Ftp(#[from] FtpError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Mail(#[from] SettingsError),
+}
+
+/// Where the doors really are.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub ftp: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// After the grace, how long a task may still take before it is left behind.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// The accounts that the configuration names.
+pub fn accounts(config: &Config) -> Result<Accounts, AccountsError> {
+    match config.accounts.source {
+        AccountsSource::Sqlite => Accounts::sqlite(&config.database()),
+        AccountsSource::Toml => Accounts::toml(&config.accounts.file),
+    }
+}
+
+/// Runs until told to stop. `ready` is called once every door is open.
+pub async fn run(
+    config: Config,
+    lanes: usize,
+    factory: EngineFactory,
+    ready: impl FnOnce(Addresses),
+) -> Result<(), SetupError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(SetupError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(SetupError::Signals)?;
+
+    // Keeping rooms.
+    let data = || config.data_dir.clone();
+    std::fs::create_dir_all(data()).map_err(|source| SetupError::DataDir { path: data(), source })?;
+    // The queue first: it holds the lock that keeps a second daemon out, so only then may anything be swept.
+    let queue = SqliteQueue::open(&config.database(), config.retry_policy())?;
+    let ledger = SqliteLedger::open(&config.database())?;
+    let spool = Spool::open(&config.spool())?;
+    let swept = spool.sweep()?;
+    if swept > 0 {
+        tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
+    }
+    let homes = Homes::open(&config.homes())?;
+    let accounts = accounts(&config)?;
+    let logins = Logins::new(accounts.clone());
+    let intake = Intake::new(spool.clone(), homes.clone(), queue.clone(), config.intake_limits());
+
+    // Carrying.
+    let mailer = config.mail.as_ref().map(Mailer::new).transpose()?;
+    let settings = Settings {
+        lanes,
+        limits: config.document_limits(),
+        job_timeout: config.limits.job_timeout.0,
+        retry: config.retry_policy(),
+        mail: mailer.is_some(),
+    };
+    let parts = Parts {
+        queue: queue.clone(),
+        ledger: ledger.clone(),
+        spool: spool.clone(),
+        homes: homes.clone(),
+        accounts: accounts.clone(),
+    };
+    let worker = Worker::new(settings, parts, factory);
+
+    // Doors: every port is taken before anything runs.
+    let ftp = Ftp::bind(&config.ftp, logins.clone(), intake.clone(), homes.clone(), ledger.clone()).await?;
+    let watch = config
+        .watch
+        .enabled
+        .then(|| Watch::new(config.watch.clone(), homes.clone(), accounts.clone(), intake.clone(), ledger.clone()));
+    let vitals = Health {
+        engine: worker.health(),
+        watch: watch.as_ref().map(Watch::health),
+        rescan: config.watch.rescan.0,
+        spool: spool.clone(),
+        floor: config.limits.min_free_space.0,
+        ftp: ftp.stats(),
+        ftp_address: ftp.local_addr(),
+        ftp_max_sessions: config.ftp.max_sessions,
+        engine_name: config.ocr.engine.to_string(),
+    };
+    let http =
+        Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
+    let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr() };
+
+    let (close_doors, doors) = watch::channel(false);
+    let (stop_work, working) = watch::channel(false);
+    let (stop_mail, mailing) = watch::channel(false);
+    let (stop_http, showing) = watch::channel(false);
+    let grace = config.shutdown_grace.0;
+    let ftp = tokio::spawn(ftp.run(raised(doors.clone()), grace));
+    let watch = watch.map(|watch| tokio::spawn(watch.run(raised(doors))));
+    let worker = tokio::spawn(worker.run(working, grace));
+    let outbox = mailer.map(|mailer| tokio::spawn(Outbox::new(queue.clone(), spool, mailer).run(raised(mailing))));
+    let http = tokio::spawn(http.run(raised(showing)));
+
+    notify_systemd(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(ftp.address = %addresses.ftp, http.address = %addresses.http, "ready");
+    ready(addresses);
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => tracing::warn!("SIGHUP: this version takes a changed configuration at its next start; accounts are always current"),
+        }
+    }
+
+    tracing::info!("stopping: doors close, work under way ends");
+    notify_systemd(&[sd_notify::NotifyState::Stopping]);
+    // Uploads and jobs under way share one grace: both are told at once, HTTP stays until they are done.
+    close_doors.send_replace(true);
+    stop_work.send_replace(true);
+    stop_mail.send_replace(true);
+    let limit = grace + LAST_WAIT;
+    ended("ftp", limit, ftp).await;
+    if let Some(watch) = watch {
+        ended("watch", LAST_WAIT, watch).await;
+    }
+    if let Some(Err(error)) = ended("worker", limit, worker).await {
+        return Err(SetupError::Threads(error));
+    }
+    if let Some(outbox) = outbox {
+        ended("outbox", LAST_WAIT, outbox).await;
+    }
+    stop_http.send_replace(true);
+    ended("http", LAST_WAIT, http).await;
+    drop((intake, queue));
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Resolves when the flag is raised (or its owner is gone).
+async fn raised(mut flag: watch::Receiver<bool>) {
+    let _ = flag.wait_for(|raised| *raised).await;
+}
+
+async fn ended<T>(name: &str, limit: Duration, task: tokio::task::JoinHandle<T>) -> Option<T> {
+    let abort = task.abort_handle();
+    match tokio::time::timeout(limit, task).await {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(panic)) => {
+            tracing::error!(task = name, error = %panic, "a task ended by a panic");
+            None
+        }
+        Err(_) => {
+            tracing::warn!(task = name, "a task did not end in time and is left behind");
+            abort.abort();
+            None
+        }
+    }
+}
+
+fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(error = %error, "systemd could not be told");
+    }
+}
+
+/// How the daemon is, for `http`.
+struct Health {
+    engine: EngineHealth,
+    watch: Option<WatchHealth>,
+    rescan: Duration,
+    spool: Spool,
+    floor: u64,
+    ftp: Arc<crate::ftp::Stats>,
+    ftp_address: SocketAddr,
+    ftp_max_sessions: usize,
+    engine_name: String,
+}
+
+impl Health {
+    fn engine_part(&self) -> Part {
+        let (ok, detail) = match self.engine.state() {
+            EngineState::Ready { .. } => (true, "ready".to_owned()),
+            EngineState::Opening => (false, "opening its models".to_owned()),
+            EngineState::Failed(_) => (false, "cannot be opened; the log says why; uploads are kept and wait".to_owned()),
+        };
+        Part { name: "engine", ok, detail }
+    }
+
+    fn disk_part(&self) -> Part {
+        match self.spool.free_space() {
+            Ok(free) if free >= self.floor => Part { name: "disk", ok: true, detail: format!("{} MiB free", free >> 20) },
+            Ok(free) => {
+                let floor = ByteSize(self.floor);
+                let detail = format!("{} MiB free, less than limits.min-free-space ({floor}): nothing is accepted", free >> 20);
+                Part { name: "disk", ok: false, detail }
+            }
+            Err(_) => Part { name: "disk", ok: false, detail: "does not answer".to_owned() },
+        }
+    }
+
+    fn watch_part(&self, health: &WatchHealth) -> Part {
+        match health.last_scan_age() {
+            // Two rescans late, and then some for a large home: something hangs.
+            Some(age) if age <= self.rescan * 3 + Duration::from_secs(60) => {
+                Part { name: "watcher", ok: true, detail: format!("last scan {} s ago", age.as_secs()) }
+            }
+            Some(age) => Part { name: "watcher", ok: false, detail: format!("no scan for {} s", age.as_secs()) },
+            None => Part { name: "watcher", ok: true, detail: "first scan under way".to_owned() },
+        }
+    }
+}
+
+impl Vitals for Health {
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = vec![self.engine_part(), self.disk_part()];
+        parts.extend(self.watch.as_ref().map(|health| self.watch_part(health)));
+        parts
+    }
+
+    fn facts(&self) -> Facts {
+        let models = match self.engine.state() {
+            EngineState::Ready { models, .. } => models,
+            EngineState::Opening | EngineState::Failed(_) => Vec::new(),
+        };
+        Facts {
+            engine: self.engine_name.clone(),
+            models,
+            ftp_address: self.ftp_address.to_string(),
+            ftp_sessions: self.ftp.sessions_open(),
+            ftp_max_sessions: self.ftp_max_sessions,
+        }
+    }
+}

@@ -1,1 +1,148 @@
-//! (to come)
+//! The command line: one file per command family.
+//!
+//! Exit codes: 0 good; 1 the work failed; 2 wrong usage or bad configuration. Errors are one sentence
+//! on stderr. Secrets are never taken as arguments. `anyhow` is at home here and in `main` only.
+
+pub mod account;
+pub mod check_config;
+pub mod jobs;
+pub mod models;
+pub mod read;
+pub mod serve;
+
+use crate::config::{Config, ConfigError};
+use crate::models::{Manifest, ModelsError, Role};
+use crate::ocr::{Engine, EngineError, EngineFiles, TwoStage};
+use crate::worker::engine::EngineFactory;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Scan to FTP, get text.
+#[derive(Debug, Parser)]
+#[command(name = "inkport", version, about, propagate_version = true)]
+pub struct CommandLine {
+    /// The configuration; unless given ./config/inkport.toml, then /etc/inkport/inkport.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon; prints one line when it is ready
+    Serve,
+    /// Check the configuration and everything it names
+    CheckConfig,
+    /// Read files without the daemon
+    Read(read::ReadArgs),
+    /// Who may upload
+    #[command(subcommand)]
+    Account(account::AccountCommand),
+    /// What became of the uploads
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
+    /// What Inkport reads with
+    #[command(subcommand)]
+    Models(models::ModelsCommand),
+}
+
+/// A wrong use that clap could not see: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Runs a command.
+pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
+    let config = Config::load(line.config.as_deref());
+    match line.command {
+        Command::Serve => serve::run(config?),
+        Command::CheckConfig => check_config::run(config?),
+        Command::Read(args) => read::run(args, &config_or_defaults(line.config.is_some(), config)?),
+        Command::Account(command) => account::run(command, &config?),
+        Command::Jobs(command) => jobs::run(command, &config?),
+        Command::Models(command) => models::run(&command, &config_or_defaults(line.config.is_some(), config)?),
+    }
+}
+
+/// Reading files needs no configuration: where none is found (and none was named), defaults do.
+fn config_or_defaults(named: bool, config: Result<Config, ConfigError>) -> Result<Config, ConfigError> {
+    match config {
+        Err(ConfigError::Missing(_)) if !named => Ok(Config::default()),
+        other => other,
+    }
+}
+
+/// 2 for bad usage and bad configuration, else 1.
+#[must_use]
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let usage = error.chain().any(|cause| {
+        cause.is::<Usage>() || cause.is::<ConfigError>() || cause.is::<crate::daemon::SetupError>() || cause.is::<ModelsError>()
+    });
+    ExitCode::from(if usage { 2 } else { 1 })
+}
+
+/// The engine that the configuration names.
+pub(crate) fn engine_files(config: &Config) -> Result<EngineFiles, ModelsError> {
+    let manifest = Manifest::open(&config.ocr.models)?;
+    Ok(EngineFiles {
+        runtime: manifest.file(Role::Runtime)?,
+        detector: manifest.file(Role::Detector)?,
+        recognizer: manifest.file(Role::Recognizer)?,
+        orientation: manifest.file(Role::Orientation)?,
+    })
+}
+
+/// How many pages are read at once, and with how many threads each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub lanes: usize,
+    pub threads: usize,
+}
+
+/// Lanes of one thread read most pages an hour, but each has sessions of its own in memory: past four
+/// of them, further threads make a page faster instead.
+const MOST_LANES: usize = 4;
+
+impl Plan {
+    /// `threads` as `[ocr] threads` says it: 0 means all cores.
+    pub fn of(threads: usize) -> Self {
+        let cores = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            given => given,
+        };
+        let lanes = cores.clamp(1, MOST_LANES);
+        Plan { lanes, threads: (cores / lanes).max(1) }
+    }
+}
+
+/// Opens engines of the configured kind; looks the files up anew each time, so that models fetched
+/// later are found.
+pub(crate) fn engine_factory(config: &Config, threads: usize) -> EngineFactory {
+    let config = config.clone();
+    Arc::new(move || {
+        let files = engine_files(&config).map_err(|error| EngineError::Unavailable(error.to_string()))?;
+        TwoStage::open(&files, threads).map(|engine| Box::new(engine) as Box<dyn Engine>)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_use_every_core_and_bound_the_lanes() {
+        for (threads, lanes, each) in [(1, 1, 1), (2, 2, 1), (4, 4, 1), (8, 4, 2), (16, 4, 4)] {
+            assert_eq!(Plan::of(threads), Plan { lanes, threads: each });
+        }
+        assert!(Plan::of(0).lanes >= 1);
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+    }
+}

@@ -4,7 +4,22 @@
 //! that are checked from a header before a single pixel is allocated. It never reads text and never
 //! touches a file: bytes in, [`Page`]s out, one at a time, so that a thousand-page stack needs the
 //! memory of one page. Called by `worker` and by `inkport read`.
+//!
+//! [`Document`] is the door. It blocks, and a decoder's panic does not get out of it. No caller needs a
+//! large stack: the PDF reader is run on one of its own.
 
+mod image;
+mod orient;
+mod pdf;
+mod pdf_guard;
+mod sniff;
+mod tiff;
+mod tiff_codec;
+mod tiff_directory;
+
+pub use sniff::sniff;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What a document may cost. From `[limits]` in the configuration.
@@ -22,6 +37,17 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Refuses a page by the size that its header claims.
+    fn check_pixels(&self, page: u32, width: u32, height: u32) -> Result<(), DocumentError> {
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > self.max_pixels {
+            return Err(DocumentError::TooManyPixels { page, pixels, limit: self.max_pixels });
+        }
+        Ok(())
+    }
+}
+
 /// A document format that Inkport reads, decided by content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -36,6 +62,21 @@ pub enum Format {
 }
 
 impl Format {
+    /// As a sentence names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Jpeg => "JPEG",
+            Format::Png => "PNG",
+            Format::Tiff => "TIFF",
+            Format::Pdf => "PDF",
+            Format::Bmp => "BMP",
+            Format::Gif => "GIF",
+            Format::Webp => "WebP",
+            Format::Pnm => "PNM",
+        }
+    }
+
     /// The IANA media type.
     #[must_use]
     pub fn media_type(self) -> &'static str {
@@ -69,6 +110,71 @@ pub struct Page {
     pub truncated: bool,
 }
 
+/// An opened document: its format and page count are known, its pages are decoded when asked for.
+pub struct Document {
+    format: Format,
+    limits: Limits,
+    bytes: Arc<Vec<u8>>,
+    pages: Pages,
+}
+
+enum Pages {
+    Single,
+    Tiff(tiff::TiffPages),
+    Pdf(Box<pdf::PdfPages>),
+}
+
+impl Document {
+    /// Tells the format, counts the pages and checks what can be checked without decoding. A single
+    /// image's size is checked by [`Document::page`].
+    pub fn open(bytes: impl Into<Arc<Vec<u8>>>, limits: &Limits) -> Result<Self, DocumentError> {
+        let bytes = bytes.into();
+        let format = sniff(&bytes).ok_or(DocumentError::Unsupported)?;
+        let pages = contained(format, || {
+            Ok(match format {
+                Format::Tiff => Pages::Tiff(tiff::TiffPages::open(&bytes, limits)?),
+                Format::Pdf => Pages::Pdf(Box::new(pdf::PdfPages::open(&bytes, limits)?)),
+                _ => Pages::Single,
+            })
+        })?;
+        Ok(Document { format, limits: *limits, bytes, pages })
+    }
+
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// At least 1.
+    #[must_use]
+    pub fn page_count(&self) -> u32 {
+        let count = match &self.pages {
+            Pages::Single => 1,
+            Pages::Tiff(pages) => pages.count(),
+            Pages::Pdf(pages) => pages.count(),
+        };
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Decodes page `index`, counted from 0 and below [`Document::page_count`]. Nothing of it is kept
+    /// here: the memory of a page is the caller's to drop. An error is this page's alone.
+    pub fn page(&mut self, index: u32) -> Result<Page, DocumentError> {
+        assert!(index < self.page_count(), "page {index} of {}", self.page_count());
+        let at = index as usize;
+        contained(self.format, || match &self.pages {
+            Pages::Single => image::decode(&self.bytes, self.format, &self.limits),
+            Pages::Tiff(pages) => pages.page(&self.bytes, at, &self.limits),
+            Pages::Pdf(pages) => pages.page(at, &self.limits),
+        })
+    }
+}
+
+/// Runs a decoder so that its panic, a bug that hostile bytes may reach, becomes this document's damage.
+fn contained<T>(format: Format, decode: impl FnOnce() -> Result<T, DocumentError>) -> Result<T, DocumentError> {
+    catch_unwind(AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err(DocumentError::Damaged { what: format.name(), detail: "its decoder failed on it".into() }))
+}
+
 /// Why a document cannot be read. Every arm means "never": the job is rejected, not retried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
@@ -80,6 +186,8 @@ pub enum DocumentError {
     TooManyPixels { page: u32, pixels: u64, limit: u64 },
     #[error("the document has {pages} pages, more than the {limit} allowed by limits.max-pages")]
     TooManyPages { pages: u32, limit: u32 },
+    #[error("the {what} is a decompression bomb: {detail}")]
+    Bomb { what: &'static str, detail: String },
     #[error("the PDF is encrypted: upload it without a password")]
     Encrypted,
     #[error("the document has no pages")]
@@ -95,6 +203,7 @@ impl DocumentError {
             DocumentError::Damaged { .. } => "damaged",
             DocumentError::TooManyPixels { .. } => "too-many-pixels",
             DocumentError::TooManyPages { .. } => "too-many-pages",
+            DocumentError::Bomb { .. } => "decompression-bomb",
             DocumentError::Encrypted => "encrypted",
             DocumentError::Empty => "no-pages",
         }

@@ -158,7 +158,8 @@ impl Lane {
             if *stop.borrow() {
                 return;
             }
-            let mut changes = self.parts.queue.subscribe();
+            // Subscribed before the queue is asked: what comes in between is not missed.
+            let changed = self.parts.queue.changed();
             let claimed = if self.engine_ready() { self.parts.queue.claim(LEASE, now()).await } else { Ok(None) };
             match claimed {
                 Ok(Some(lease)) => {
@@ -173,7 +174,7 @@ impl Lane {
             }
             let mut engine = self.thread.state();
             tokio::select! {
-                () = changes.changed() => {}
+                () = changed => {}
                 _ = engine.changed() => {}
                 _ = stop.wait_for(|stopped| *stopped) => {}
                 () = tokio::time::sleep(POLL) => {}

@@ -1,0 +1,26 @@
+//! `inkport serve`.
+
+use super::{Plan, engine_factory};
+use crate::config::Config;
+use crate::daemon;
+use anyhow::Context;
+use std::io::Write;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// Runs the daemon until it is told to stop.
+pub fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let filter = EnvFilter::try_from_env("INKPORT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let plan = Plan::of(config.ocr.threads);
+    let factory = engine_factory(&config, plan.threads);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
+    runtime.block_on(daemon::run(config, plan.lanes, factory, |addresses| {
+        let mut out = std::io::stdout().lock();
+        // Whoever started us may have closed stdout; that is no reason to stop.
+        let _ = writeln!(out, "inkport ready ftp={} http={}", addresses.ftp, addresses.http).and_then(|()| out.flush());
+    }))?;
+    // What still hangs (an abandoned engine thread in a foreign library) must not keep the process.
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}

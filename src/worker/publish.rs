@@ -1,0 +1,153 @@
+//! What a job leaves in the home: sidecars, staged, fsynced, renamed, the `.json` last, so that when
+//! it is there all are; or `error.json` in their place. Idempotent: a rerun writes the same files.
+//!
+//! Nothing is written beside an upload that is not there any more (its client removed it), nor
+//! beside one that a newer upload of the same name has replaced: that one's own job will.
+
+use super::read::{Read, ReadError};
+use super::{Parts, superseded};
+use crate::account::{Account, Output};
+use crate::document::DocumentError;
+use crate::homes::HomeError;
+use crate::job::{Job, SpoolKey};
+use crate::ocr::EngineError;
+use crate::queue::{JobLedger, NewDelivery, Outcome, QueueError};
+use crate::sidecar::{self, ErrorReport, Facts};
+use crate::spool::SpoolError;
+use crate::units::Timestamp;
+use std::io::Write;
+
+/// Why a run failed, by what happens next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// The document can never be read.
+    Never { code: String, message: String },
+    /// Tried again while there are attempts left.
+    Transient(String),
+}
+
+impl Failure {
+    /// What the queue is told.
+    #[must_use]
+    pub fn into_outcome(self) -> Outcome {
+        match self {
+            Failure::Never { code, message } => Outcome::Rejected { code, message },
+            Failure::Transient(reason) => Outcome::Failed { reason },
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadError::Document(error) => Failure::Never { code: DocumentError::code(&error).to_owned(), message },
+            ReadError::Engine(EngineError::Rejected(_)) => Failure::Never { code: "unreadable".to_owned(), message },
+            ReadError::Engine(EngineError::Unavailable(_) | EngineError::Model(_)) | ReadError::Spool(_) | ReadError::Cancelled => {
+                Failure::Transient(message)
+            }
+        }
+    }
+}
+
+/// Why sidecars could not be written: the job is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    #[error("the sidecars cannot be staged: {0}")]
+    Spool(#[from] SpoolError),
+    #[error("the sidecars cannot be put in place: {0}")]
+    Home(#[from] HomeError),
+    #[error("{0}")]
+    Queue(#[from] QueueError),
+    #[error("the reading cannot be rendered: {0}")]
+    Render(String),
+    #[error("writing the sidecars ended in a panic: {0}")]
+    Panicked(String),
+}
+
+/// Writes a reading's sidecars; answers the deliveries that the job's end causes.
+pub fn done(
+    parts: &Parts,
+    job: &Job,
+    account: Option<&Account>,
+    read: &Read,
+    finished_at: Timestamp,
+    mail: bool,
+) -> Result<Vec<NewDelivery>, PublishError> {
+    let job = &current(parts, job)?;
+    let facts = Facts {
+        job: Some(job.id),
+        account: Some(&job.account),
+        name: job.path.file_name(),
+        bytes: job.bytes,
+        sha256: job.spool,
+        received_at: Some(job.received_at),
+        finished_at,
+    };
+    let reading = read.reading(&facts);
+    let default = [Output::Txt, Output::Json];
+    let mut outputs: Vec<Output> = account.map_or(default.as_slice(), |account| &account.outputs).to_vec();
+    // The .json is the last to appear, so that who sees it finds the rest.
+    outputs.sort_by_key(|output| *output == Output::Json);
+    let mut files = Vec::new();
+    for output in outputs {
+        files.push((output.suffix(), sidecar::render(&reading, output)));
+    }
+    let to = recipients(account, mail);
+    let place = has_a_place(parts, job)?;
+    let mut attachments = Vec::new();
+    for (suffix, bytes) in files {
+        let key = install(parts, job, suffix, &bytes, place, !to.is_empty())?;
+        attachments.extend(key.map(|key| (format!("{}{suffix}", job.path.file_name()), key)));
+    }
+    if place {
+        // A failure of an earlier run is history.
+        parts.homes.remove(&job.account, &job.path.beside(sidecar::names::ERROR_SUFFIX))?;
+    }
+    Ok(to.iter().map(|to| NewDelivery { to: to.clone(), attachments: attachments.clone() }).collect())
+}
+
+/// Writes `error.json`; answers the deliveries that the job's end causes.
+pub fn failed(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Failure, mail: bool) -> Result<Vec<NewDelivery>, PublishError> {
+    let job = &current(parts, job)?;
+    let (code, message) = match failure {
+        Failure::Never { code, message } => (code.as_str(), message.as_str()),
+        Failure::Transient(reason) => ("out-of-attempts", reason.as_str()),
+    };
+    let report = ErrorReport { job: job.id, code, message, attempts: job.attempt };
+    if has_a_place(parts, job)? {
+        install(parts, job, sidecar::names::ERROR_SUFFIX, &sidecar::render_error(&report), true, false)?;
+    }
+    Ok(recipients(account, mail).iter().map(|to| NewDelivery { to: to.clone(), attachments: Vec::new() }).collect())
+}
+
+/// The job as it stands now: its client may have renamed the upload meanwhile.
+fn current(parts: &Parts, job: &Job) -> Result<Job, PublishError> {
+    Ok(parts.ledger.show(job.id)?.map_or_else(|| job.clone(), |(job, _)| job))
+}
+
+fn has_a_place(parts: &Parts, job: &Job) -> Result<bool, PublishError> {
+    Ok(!superseded(&parts.ledger, job)? && parts.homes.identity(&job.account, &job.path)?.is_some())
+}
+
+fn recipients(account: Option<&Account>, mail: bool) -> &[String] {
+    account.filter(|_| mail).map_or(&[], |account| account.email.as_slice())
+}
+
+/// Stages bytes; keeps them in the spool for the mail, puts them in place beside the upload, or both.
+fn install(parts: &Parts, job: &Job, suffix: &str, bytes: &[u8], place: bool, keep: bool) -> Result<Option<SpoolKey>, PublishError> {
+    if !place && !keep {
+        return Ok(None);
+    }
+    let mut staging = parts.spool.stage()?;
+    staging.write_all(bytes).map_err(|source| match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => SpoolError::NoSpace { path: parts.spool.root().to_owned() },
+        _ => SpoolError::Io { path: parts.spool.root().to_owned(), doing: "written", source },
+    })?;
+    let staged = staging.finish()?;
+    let key = if keep { Some(parts.spool.keep(&staged)?) } else { None };
+    if place {
+        parts.homes.install(&job.account, &job.path.beside(suffix), staged)?;
+    }
+    Ok(key)
+}
