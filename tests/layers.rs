@@ -15,6 +15,7 @@ const RANKS: &[(&str, u32)] = &[
     ("sidecar", 3),
     ("models", 4),
     ("spool", 4),
+    ("database", 4),
     ("homes", 5),
     ("queue", 5),
     ("accounts", 5),
