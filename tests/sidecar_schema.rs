@@ -1,11 +1,11 @@
 //! The promise to everybody who parses our sidecars: what is rendered fits the shipped JSON Schemas,
 //! and the schemas are strict enough to refuse what does not.
 
-use inkport::account::Output;
+use inkport::account::{AccountName, Output};
 use inkport::document::Format;
-use inkport::job::JobId;
+use inkport::job::{JobId, SpoolKey};
 use inkport::ocr::{Confidence, Line, PageText, Quad, StageTimes, Word};
-use inkport::sidecar::{Code, EngineInfo, Failure, Field, FileInfo, Item, Origin, PageMeta, Pair, Reading, Times, render};
+use inkport::sidecar::{Code, EngineInfo, ErrorReport, Facts, Field, Item, PageMeta, Pair, Reading, Spent, render, render_error};
 use inkport::units::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn job() -> JobId {
     JobId("01J9Z3K4M5N6P7Q8R9S0T1V2W3".parse().unwrap())
 }
 
-fn reading(origin: Option<Origin>, truncated: bool) -> Reading {
+fn reading(origin: Option<(JobId, &AccountName)>, truncated: bool) -> Reading {
     let quad = Quad([[10.0, 10.0], [90.25, 10.0], [90.25, 30.0], [10.0, 30.0]]);
     let word = |text: &str| Word { text: text.into(), confidence: Confidence::new(0.991_23), quad };
     let line = Line {
@@ -40,19 +40,21 @@ fn reading(origin: Option<Origin>, truncated: bool) -> Reading {
     let timing = StageTimes { detect: Duration::from_millis(120), recognize: Duration::from_millis(340) };
     let text = PageText { lines: vec![line], width: 100, height: 200, rotation: 90, skew: -1.25, timing };
     let meta = |number, truncated| PageMeta { number, width: 100, height: 200, rotation: 0, truncated };
-    let mut reading = Reading::new(
-        origin,
-        FileInfo::new("scan.jpg", 1234, [7; 32], Format::Jpeg),
-        EngineInfo { name: "ppocr".into(), models: vec!["detector".into(), "recognizer".into()] },
-        // The second page is blank: the engine says nothing of it, not even its size.
-        vec![(meta(1, false), text), (meta(2, truncated), PageText::default())],
-        Times {
-            received_at: Timestamp(1_783_641_600_123),
-            finished_at: Timestamp(1_783_641_601_000),
-            decode: Duration::from_millis(12),
-            total: Duration::from_millis(500),
-        },
-    );
+    let (job, account) = origin.unzip();
+    let facts = Facts {
+        job,
+        account,
+        name: "scan.jpg",
+        bytes: 1234,
+        sha256: SpoolKey([7; 32]),
+        received_at: job.map(|_| Timestamp(1_783_641_600_123)),
+        finished_at: Timestamp(1_783_641_601_000),
+    };
+    let engine = EngineInfo { name: "ppocr".into(), models: vec!["detector".into(), "recognizer".into()] };
+    // The second page is blank: the engine says nothing of it, not even its size.
+    let pages = vec![(meta(1, false), text), (meta(2, truncated), PageText::default())];
+    let spent = Spent { decode: Duration::from_millis(12), total: Duration::from_millis(500) };
+    let mut reading = Reading::new(&facts, Format::Jpeg, engine, pages, spent);
     let quad = [[1.0, 2.0], [3.0, 2.0], [3.0, 4.0], [1.0, 4.0]];
     reading.codes.push(Code { format: "QR_CODE".into(), text: "https://example.org".into(), page: 1, quad });
     let field = Field { value: "9.00".into(), raw: "Total 9.00".into(), confidence: 0.9, page: 1, quad: Some(quad) };
@@ -70,8 +72,8 @@ fn rendered(reading: &Reading) -> Value {
 #[test]
 fn readings_fit_their_schema() {
     let validator = validator("reading-1.schema.json");
-    let origin = Origin { job: job(), account: "front-desk".parse().unwrap() };
-    let with_job = rendered(&reading(Some(origin), false));
+    let account = "front-desk".parse().unwrap();
+    let with_job = rendered(&reading(Some((job(), &account)), false));
     assert_valid(&validator, &with_job);
     assert_eq!(with_job["job"], "01J9Z3K4M5N6P7Q8R9S0T1V2W3");
     assert_eq!(with_job["account"], "front-desk");
@@ -116,8 +118,9 @@ fn what_is_no_reading_is_refused() {
 #[test]
 fn failures_fit_their_schema() {
     let validator = validator("error-1.schema.json");
-    let failure = Failure::new(job(), "unsupported-format", "this is not a document that Inkport reads", 1);
-    let document: Value = serde_json::from_slice(&failure.render()).unwrap();
+    let message = "this is not a document that Inkport reads";
+    let report = ErrorReport { job: job(), code: "unsupported-format", message, attempts: 1 };
+    let document: Value = serde_json::from_slice(&render_error(&report)).unwrap();
     assert_valid(&validator, &document);
     assert_eq!(
         document,

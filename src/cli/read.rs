@@ -6,8 +6,9 @@
 
 use crate::account::Output;
 use crate::document::{Document, Limits};
+use crate::job::SpoolKey;
 use crate::ocr::Engine;
-use crate::sidecar::{EngineInfo, FileInfo, PageMeta, Reading, Times, render};
+use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent, render};
 use crate::units::{ByteSize, Timestamp};
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -151,7 +152,7 @@ fn plan(args: &ReadArgs) -> Result<Vec<Output>, String> {
 fn read_file(file: &Path, engine: &mut dyn Engine, setup: &Setup<'_>) -> anyhow::Result<Reading> {
     let (received_at, start) = (Timestamp::from_system(SystemTime::now()), Instant::now());
     let bytes = bytes_of(file, setup.max_upload)?;
-    let (size, sha256) = (bytes.len() as u64, Sha256::digest(&bytes).into());
+    let (size, sha256) = (bytes.len() as u64, SpoolKey(Sha256::digest(&bytes).into()));
     let mut decode = Duration::ZERO;
     let mut timed = |from: Instant| decode += from.elapsed();
 
@@ -168,13 +169,17 @@ fn read_file(file: &Path, engine: &mut dyn Engine, setup: &Setup<'_>) -> anyhow:
     }
 
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-    Ok(Reading::new(
-        None,
-        FileInfo::new(&name, size, sha256, document.format()),
-        EngineInfo { name: engine.name().to_owned(), models: engine.models() },
-        pages,
-        Times { received_at, finished_at: Timestamp::from_system(SystemTime::now()), decode, total: start.elapsed() },
-    ))
+    let facts = Facts {
+        job: None,
+        account: None,
+        name: &name,
+        bytes: size,
+        sha256,
+        received_at: Some(received_at),
+        finished_at: Timestamp::from_system(SystemTime::now()),
+    };
+    let engine = EngineInfo { name: engine.name().to_owned(), models: engine.models() };
+    Ok(Reading::new(&facts, document.format(), engine, pages, Spent { decode, total: start.elapsed() }))
 }
 
 fn bytes_of(file: &Path, max: ByteSize) -> anyhow::Result<Vec<u8>> {

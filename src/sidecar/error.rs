@@ -4,26 +4,27 @@ use crate::job::JobId;
 use serde::Serialize;
 
 /// A job's end without a reading.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Failure {
-    schema: &'static str,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorReport<'a> {
     pub job: JobId,
     /// Stable and short, for programs: `unsupported-format`.
-    pub code: String,
+    pub code: &'a str,
     /// A sentence for people.
-    pub message: String,
+    pub message: &'a str,
     pub attempts: u32,
 }
 
-impl Failure {
-    #[must_use]
-    pub fn new(job: JobId, code: &str, message: &str, attempts: u32) -> Self {
-        Failure { schema: "inkport/error/1", job, code: code.to_owned(), message: message.to_owned(), attempts }
+/// The bytes of the `.error.json`.
+#[must_use]
+pub fn render_error(report: &ErrorReport<'_>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        schema: &'static str,
+        job: JobId,
+        code: &'a str,
+        message: &'a str,
+        attempts: u32,
     }
-
-    /// The bytes of the `.error.json`.
-    #[must_use]
-    pub fn render(&self) -> Vec<u8> {
-        super::json::to_bytes(self)
-    }
+    let ErrorReport { job, code, message, attempts } = *report;
+    super::json::to_bytes(&Document { schema: "inkport/error/1", job, code, message, attempts })
 }

@@ -7,14 +7,13 @@
 
 mod error;
 mod json;
-mod names;
+pub mod names;
 mod reading;
 mod txt;
 
-pub use error::Failure;
-pub use names::{ERROR_SUFFIX, has_document_extension, is_sidecar, is_temporary};
+pub use error::{ErrorReport, render_error};
 pub use reading::{
-    Code, EngineInfo, Field, FileInfo, Item, LineReading, Origin, PageMeta, PageReading, Pair, Quad, Reading, Times, Timing,
+    Code, EngineInfo, Facts, Field, FileInfo, Item, LineReading, PageMeta, PageReading, Pair, Quad, Reading, Spent, Timing,
     WordReading,
 };
 

@@ -6,7 +6,7 @@
 
 use crate::account::AccountName;
 use crate::document::{Format, Page};
-use crate::job::JobId;
+use crate::job::{JobId, SpoolKey};
 use crate::ocr::{Confidence, PageText};
 use crate::units::Timestamp;
 use serde::Serialize;
@@ -26,7 +26,8 @@ pub struct Reading {
     pub account: Option<AccountName>,
     pub file: FileInfo,
     pub engine: EngineInfo,
-    pub received_at: Timestamp,
+    /// `null` where nobody received it.
+    pub received_at: Option<Timestamp>,
     pub finished_at: Timestamp,
     pub pages: Vec<PageReading>,
     /// The text of all pages as the `.txt` has it, without the last line's end.
@@ -53,14 +54,6 @@ pub struct FileInfo {
     pub media_type: &'static str,
 }
 
-impl FileInfo {
-    #[must_use]
-    pub fn new(name: &str, bytes: u64, sha256: [u8; 32], format: Format) -> Self {
-        let sha256 = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-        FileInfo { name: name.to_owned(), bytes, sha256, media_type: format.media_type() }
-    }
-}
-
 /// What read it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EngineInfo {
@@ -68,11 +61,18 @@ pub struct EngineInfo {
     pub models: Vec<String>,
 }
 
-/// Whose job it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    pub job: JobId,
-    pub account: AccountName,
+/// What is known of an upload besides its pages. The caller has the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// `None` without the daemon, like `account`.
+    pub job: Option<JobId>,
+    pub account: Option<&'a AccountName>,
+    /// The file's name, without a path.
+    pub name: &'a str,
+    pub bytes: u64,
+    pub sha256: SpoolKey,
+    pub received_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
 }
 
 /// What the document room said of a page; its pixels are gone when the reading is made.
@@ -98,12 +98,10 @@ impl From<&Page> for PageMeta {
     }
 }
 
-/// When things happened and how long they took. The caller has the clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Times {
-    pub received_at: Timestamp,
-    pub finished_at: Timestamp,
-    /// Spent in the document room, all pages.
+/// Time that the pages' own stage times do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// In the document room, all pages.
     pub decode: Duration,
     /// From opening the document to the last page's text.
     pub total: Duration,
@@ -190,35 +188,32 @@ pub struct Timing {
 }
 
 impl Reading {
-    /// Puts a reading together from what the rooms below said, pages in order. `origin` is `None`
-    /// without the daemon.
+    /// Puts a reading together from what the rooms below said, pages in order.
     #[must_use]
-    pub fn new(
-        origin: Option<Origin>,
-        file: FileInfo,
-        engine: EngineInfo,
-        pages: Vec<(PageMeta, PageText)>,
-        times: Times,
-    ) -> Self {
-        let (job, account) = origin.map(|origin| (origin.job, origin.account)).unzip();
+    pub fn new(facts: &Facts<'_>, format: Format, engine: EngineInfo, pages: Vec<(PageMeta, PageText)>, spent: Spent) -> Self {
         let sum = |stage: fn(&PageText) -> Duration| pages.iter().map(|(_, text)| stage(text)).sum::<Duration>();
         let timing_ms = Timing {
-            decode: millis(times.decode),
+            decode: millis(spent.decode),
             detect: millis(sum(|text| text.timing.detect)),
             recognize: millis(sum(|text| text.timing.recognize)),
-            total: millis(times.total),
+            total: millis(spent.total),
         };
         let confidence = mean_confidence(pages.iter().map(|(_, text)| text));
         let truncated = pages.iter().any(|(meta, _)| meta.truncated);
         let pages: Vec<_> = pages.into_iter().map(page_reading).collect();
         Reading {
             schema: SCHEMA,
-            job,
-            account,
-            file,
+            job: facts.job,
+            account: facts.account.cloned(),
+            file: FileInfo {
+                name: facts.name.to_owned(),
+                bytes: facts.bytes,
+                sha256: facts.sha256.to_string(),
+                media_type: format.media_type(),
+            },
             engine,
-            received_at: times.received_at,
-            finished_at: times.finished_at,
+            received_at: facts.received_at,
+            finished_at: facts.finished_at,
             text: super::txt::text(&pages),
             pages,
             confidence,
@@ -310,18 +305,18 @@ pub(super) mod tests {
                 (PageMeta { number, width: 100, height: 200, rotation: 180, truncated: false }, text)
             })
             .collect();
-        Reading::new(
-            None,
-            FileInfo::new("scan.jpg", 5, [0xab; 32], Format::Jpeg),
-            EngineInfo { name: "ppocr".into(), models: vec!["det".into()] },
-            pages,
-            Times {
-                received_at: Timestamp(0),
-                finished_at: Timestamp(1500),
-                decode: Duration::from_millis(3),
-                total: Duration::from_millis(40),
-            },
-        )
+        let facts = Facts {
+            job: None,
+            account: None,
+            name: "scan.jpg",
+            bytes: 5,
+            sha256: SpoolKey([0xab; 32]),
+            received_at: None,
+            finished_at: Timestamp(1500),
+        };
+        let engine = EngineInfo { name: "ppocr".into(), models: vec!["det".into()] };
+        let spent = Spent { decode: Duration::from_millis(3), total: Duration::from_millis(40) };
+        Reading::new(&facts, Format::Jpeg, engine, pages, spent)
     }
 
     #[test]
