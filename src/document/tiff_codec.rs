@@ -209,8 +209,8 @@ pub(super) fn undo_differencing(data: &mut [u8], row_bytes: usize, samples: usiz
                 }
             }
             16 => {
-                let (read, write): (fn([u8; 2]) -> u16, fn(u16) -> [u8; 2]) =
-                    if little_endian { (u16::from_le_bytes, u16::to_le_bytes) } else { (u16::from_be_bytes, u16::to_be_bytes) };
+                let read = if little_endian { u16::from_le_bytes } else { u16::from_be_bytes };
+                let write = if little_endian { u16::to_le_bytes } else { u16::to_be_bytes };
                 for at in (samples * 2..row.len().saturating_sub(1)).step_by(2) {
                     let before = at - samples * 2;
                     let sum = read([row[at], row[at + 1]]).wrapping_add(read([row[before], row[before + 1]]));

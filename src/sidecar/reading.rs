@@ -1,0 +1,350 @@
+//! `inkport/reading/1`: everything that was read from one document, as its JSON sidecar tells it.
+//!
+//! Coordinates are pixels of the upright page to one decimal, confidences have four, angles two; more
+//! digits would claim what no model knows. `codes`, `fields`, `items` and `pairs` belong to the format
+//! from its first version, so that readers of version 1 need no second look.
+
+use crate::account::AccountName;
+use crate::document::{Format, Page};
+use crate::job::{JobId, SpoolKey};
+use crate::ocr::{Confidence, PageText};
+use crate::units::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The format's name and version.
+const SCHEMA: &str = "inkport/reading/1";
+
+/// One document's reading.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Reading {
+    pub schema: &'static str,
+    /// `null` for a reading without the daemon.
+    pub job: Option<JobId>,
+    /// `null` for a reading without the daemon.
+    pub account: Option<AccountName>,
+    pub file: FileInfo,
+    pub engine: EngineInfo,
+    /// `null` where nobody received it.
+    pub received_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+    pub pages: Vec<PageReading>,
+    /// The text of all pages as the `.txt` has it, without the last line's end.
+    pub text: String,
+    /// Mean of the lines' confidences, each weighed by its length; `null` where nothing was read.
+    pub confidence: Option<f64>,
+    pub codes: Vec<Code>,
+    pub fields: BTreeMap<String, Field>,
+    pub items: Vec<Item>,
+    pub pairs: Vec<Pair>,
+    pub timing_ms: Timing,
+    /// The file ended before the document did. Left out when it did not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+/// The upload itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileInfo {
+    pub name: String,
+    pub bytes: u64,
+    /// 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    pub media_type: &'static str,
+}
+
+/// What read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineInfo {
+    pub name: String,
+    pub models: Vec<String>,
+}
+
+/// What is known of an upload besides its pages. The caller has the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// `None` without the daemon, like `account`.
+    pub job: Option<JobId>,
+    pub account: Option<&'a AccountName>,
+    /// The file's name, without a path.
+    pub name: &'a str,
+    pub bytes: u64,
+    pub sha256: SpoolKey,
+    pub received_at: Option<Timestamp>,
+    pub finished_at: Timestamp,
+}
+
+/// What the document room said of a page; its pixels are gone when the reading is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageMeta {
+    pub number: u32,
+    pub width: u32,
+    pub height: u32,
+    /// Clockwise turn in degrees by the document's own tag.
+    pub rotation: u16,
+    pub truncated: bool,
+}
+
+impl From<&Page> for PageMeta {
+    fn from(page: &Page) -> Self {
+        PageMeta {
+            number: page.number,
+            width: page.width,
+            height: page.height,
+            rotation: page.rotation,
+            truncated: page.truncated,
+        }
+    }
+}
+
+/// Time that the pages' own stage times do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// In the document room, all pages.
+    pub decode: Duration,
+    /// From opening the document to the last page's text.
+    pub total: Duration,
+}
+
+/// One page, upright.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PageReading {
+    pub number: u32,
+    pub width: u32,
+    pub height: u32,
+    /// Clockwise turn in degrees that made the page upright: the document's tag and the engine's finding together.
+    pub rotation: u16,
+    pub skew: f64,
+    pub lines: Vec<LineReading>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LineReading {
+    pub text: String,
+    pub confidence: f64,
+    pub quad: Quad,
+    pub words: Vec<WordReading>,
+    /// For the empty lines of the plain text; no part of the format.
+    #[serde(skip)]
+    pub block: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WordReading {
+    pub text: String,
+    pub confidence: f64,
+    pub quad: Quad,
+}
+
+/// Four corners, clockwise from top left, rounded to one decimal.
+pub type Quad = [[f64; 2]; 4];
+
+/// A machine-readable code.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Code {
+    pub format: String,
+    pub text: String,
+    pub page: u32,
+    pub quad: Quad,
+}
+
+/// A named value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Field {
+    pub value: String,
+    /// As it stands on the page.
+    pub raw: String,
+    pub confidence: f64,
+    pub page: u32,
+    pub quad: Option<Quad>,
+}
+
+/// A row of an invoice or receipt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Item {
+    pub description: String,
+    pub quantity: Option<f64>,
+    pub unit_price: Option<f64>,
+    pub amount: Option<f64>,
+    pub page: u32,
+}
+
+/// A form's question and answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pair {
+    pub key: String,
+    pub value: String,
+    pub page: u32,
+}
+
+/// Milliseconds per stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Timing {
+    pub decode: u64,
+    pub detect: u64,
+    pub recognize: u64,
+    pub total: u64,
+}
+
+impl Reading {
+    /// Puts a reading together from what the rooms below said, pages in order.
+    #[must_use]
+    pub fn new(facts: &Facts<'_>, format: Format, engine: EngineInfo, pages: Vec<(PageMeta, PageText)>, spent: Spent) -> Self {
+        let sum = |stage: fn(&PageText) -> Duration| pages.iter().map(|(_, text)| stage(text)).sum::<Duration>();
+        let timing_ms = Timing {
+            decode: millis(spent.decode),
+            detect: millis(sum(|text| text.timing.detect)),
+            recognize: millis(sum(|text| text.timing.recognize)),
+            total: millis(spent.total),
+        };
+        let confidence = mean_confidence(pages.iter().map(|(_, text)| text));
+        let truncated = pages.iter().any(|(meta, _)| meta.truncated);
+        let pages: Vec<_> = pages.into_iter().map(page_reading).collect();
+        Reading {
+            schema: SCHEMA,
+            job: facts.job,
+            account: facts.account.cloned(),
+            file: FileInfo {
+                name: facts.name.to_owned(),
+                bytes: facts.bytes,
+                sha256: facts.sha256.to_string(),
+                media_type: format.media_type(),
+            },
+            engine,
+            received_at: facts.received_at,
+            finished_at: facts.finished_at,
+            text: super::txt::text(&pages),
+            pages,
+            confidence,
+            codes: Vec::new(),
+            fields: BTreeMap::new(),
+            items: Vec::new(),
+            pairs: Vec::new(),
+            timing_ms,
+            truncated,
+        }
+    }
+}
+
+fn page_reading((meta, text): (PageMeta, PageText)) -> PageReading {
+    // An engine that found nothing may leave the size out; it is the page's own then.
+    let (width, height) = if text.width == 0 { (meta.width, meta.height) } else { (text.width, text.height) };
+    PageReading {
+        number: meta.number,
+        width,
+        height,
+        rotation: (meta.rotation % 360 + text.rotation % 360) % 360,
+        skew: rounded(text.skew, 100.0),
+        lines: text
+            .lines
+            .into_iter()
+            .map(|line| LineReading {
+                text: line.text,
+                confidence: confidence(line.confidence),
+                quad: quad(line.quad),
+                words: line
+                    .words
+                    .into_iter()
+                    .map(|word| WordReading { text: word.text, confidence: confidence(word.confidence), quad: quad(word.quad) })
+                    .collect(),
+                block: line.block,
+            })
+            .collect(),
+    }
+}
+
+fn mean_confidence<'a>(pages: impl Iterator<Item = &'a PageText>) -> Option<f64> {
+    let (sum, weight) = pages.flat_map(|page| &page.lines).fold((0.0, 0.0), |(sum, weight), line| {
+        let length = line.text.chars().count() as f64;
+        (sum + f64::from(line.confidence.get()) * length, weight + length)
+    });
+    (weight > 0.0).then(|| (sum / weight * 10_000.0).round() / 10_000.0)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn quad(quad: crate::ocr::Quad) -> Quad {
+    quad.0.map(|corner| corner.map(|value| rounded(value, 10.0)))
+}
+
+fn confidence(confidence: Confidence) -> f64 {
+    rounded(confidence.get(), 10_000.0)
+}
+
+/// To the nearest `1 / steps`; JSON has no infinities, and no use for a negative zero.
+fn rounded(value: f32, steps: f64) -> f64 {
+    if value.is_finite() { (f64::from(value) * steps).round() / steps + 0.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ocr::{Line, StageTimes, Word};
+
+    pub fn line(text: &str, block: u32, confidence: f32) -> Line {
+        let quad = crate::ocr::Quad([[1.04, 2.0], [50.06, 2.0], [50.06, 12.0], [-0.01, 12.0]]);
+        let words =
+            text.split(' ').map(|word| Word { text: word.to_owned(), confidence: Confidence::new(confidence), quad }).collect();
+        Line { text: text.to_owned(), confidence: Confidence::new(confidence), quad, words, block }
+    }
+
+    pub fn page(lines: Vec<Line>) -> PageText {
+        let timing = StageTimes { detect: Duration::from_millis(7), recognize: Duration::from_millis(11) };
+        PageText { lines, width: 100, height: 200, rotation: 270, skew: 0.4, timing }
+    }
+
+    pub fn reading(pages: Vec<PageText>) -> Reading {
+        let pages = pages
+            .into_iter()
+            .enumerate()
+            .map(|(index, text)| {
+                let number = index as u32 + 1;
+                (PageMeta { number, width: 100, height: 200, rotation: 180, truncated: false }, text)
+            })
+            .collect();
+        let facts = Facts {
+            job: None,
+            account: None,
+            name: "scan.jpg",
+            bytes: 5,
+            sha256: SpoolKey([0xab; 32]),
+            received_at: None,
+            finished_at: Timestamp(1500),
+        };
+        let engine = EngineInfo { name: "ppocr".into(), models: vec!["det".into()] };
+        let spent = Spent { decode: Duration::from_millis(3), total: Duration::from_millis(40) };
+        Reading::new(&facts, Format::Jpeg, engine, pages, spent)
+    }
+
+    #[test]
+    fn numbers_say_no_more_than_is_known() {
+        let reading = reading(vec![page(vec![line("Total 9.00", 0, 0.987_654)])]);
+        let line = &reading.pages[0].lines[0];
+        assert_eq!(line.quad, [[1.0, 2.0], [50.1, 2.0], [50.1, 12.0], [0.0, 12.0]]);
+        assert!(line.quad[3][0].is_sign_positive());
+        assert_eq!(line.confidence, 0.9877);
+        assert_eq!(reading.pages[0].skew, 0.4);
+        assert_eq!(rounded(f32::NAN, 10.0), 0.0);
+    }
+
+    #[test]
+    fn turns_of_tag_and_engine_add_up() {
+        assert_eq!(reading(vec![page(vec![])]).pages[0].rotation, 90);
+    }
+
+    #[test]
+    fn confidence_weighs_lines_by_length() {
+        let pages = vec![page(vec![line("aaa", 0, 1.0)]), page(vec![line("b", 0, 0.5)])];
+        assert_eq!(reading(pages).confidence, Some(0.875));
+        assert_eq!(reading(vec![page(vec![])]).confidence, None);
+    }
+
+    #[test]
+    fn stages_are_summed_over_pages() {
+        let timing = reading(vec![page(vec![]), page(vec![])]).timing_ms;
+        assert_eq!(timing, Timing { decode: 3, detect: 14, recognize: 22, total: 40 });
+    }
+}
