@@ -130,6 +130,12 @@ async fn attempt(spool: &Spool, mailer: &Mailer, delivery: Delivery) -> Attempt 
     }
 }
 
+/// Whether mail can be addressed to this.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    text.parse::<lettre::Address>().is_ok()
+}
+
 fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
 }
