@@ -15,6 +15,8 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 pub(super) const RECENT: usize = 50;
 /// Deliveries in trouble on the page.
 const TROUBLED: usize = 20;
+/// Bounced mail is shown for a week after its job: `jobs show` tells it for ever.
+const TROUBLE_IS_NEWS: Duration = Duration::from_secs(7 * 86_400);
 
 /// One part of the daemon and whether it is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,11 +116,13 @@ impl<L: JobLedger> Camera<L> {
 }
 
 fn take<L: JobLedger>(ledger: &L, vitals: &dyn Vitals) -> Snapshot {
+    let taken_at = Timestamp::from_system(SystemTime::now());
+    let is_news = |(job, _): &(Job, DeliveryRecord)| taken_at.since(job.finished_at.unwrap_or(job.received_at)) < TROUBLE_IS_NEWS;
     let board = (|| {
         Ok::<Board, crate::queue::QueueError>(Board {
             counts: ledger.counts()?,
             recent: ledger.list(&Filter { limit: RECENT, ..Filter::default() })?,
-            troubled: ledger.troubled(TROUBLED)?,
+            troubled: ledger.troubled(TROUBLED)?.into_iter().filter(is_news).collect(),
             oldest_queued: ledger.oldest_queued()?,
         })
     })();
@@ -133,6 +137,5 @@ fn take<L: JobLedger>(ledger: &L, vitals: &dyn Vitals) -> Snapshot {
         }
     };
     let parts = std::iter::once(database).chain(vitals.parts()).collect();
-    let taken_at = Timestamp::from_system(SystemTime::now());
     Snapshot { taken_at, board: board.ok(), parts, facts: vitals.facts() }
 }
