@@ -23,7 +23,9 @@ impl Received {
     pub fn header(&self, name: &str) -> Option<String> {
         let head = self.data.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n ", " ").replace("\r\n\t", " ");
         let prefix = format!("{}:", name.to_ascii_lowercase());
-        head.split("\r\n").find(|line| line.to_ascii_lowercase().starts_with(&prefix)).map(|line| line[prefix.len()..].trim().to_owned())
+        head.split("\r\n")
+            .find(|line| line.to_ascii_lowercase().starts_with(&prefix))
+            .map(|line| line[prefix.len()..].trim().to_owned())
     }
 }
 
@@ -56,8 +58,7 @@ pub struct Sink {
 impl Sink {
     pub async fn start() -> Sink {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let sink =
-            Sink { address: listener.local_addr().expect("bound"), state: Arc::default(), changed: watch::Sender::new(0) };
+        let sink = Sink { address: listener.local_addr().expect("bound"), state: Arc::default(), changed: watch::Sender::new(0) };
         let serving = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
