@@ -125,9 +125,9 @@ impl Config {
     pub fn specimen() -> Self {
         let mut config = Config::default();
         config.ftp.tls = Some(ftp::TlsSettings {
-            certificate: "/etc/inkport/certificate.pem".into(),
-            private_key: "/etc/inkport/private-key.pem".into(),
-            require: ftp::TlsRequire::default(),
+            certificate: Some("/etc/inkport/certificate.pem".into()),
+            private_key: Some("/etc/inkport/private-key.pem".into()),
+            require: ftp::Require::default(),
         });
         config.mail = Some(delivery::Settings { password_file: Some("/etc/inkport/mail-password".into()), ..Default::default() });
         config
@@ -138,6 +138,18 @@ impl Config {
         let zero = |key: &'static str, is_zero: bool| is_zero.then(|| (key, "must be more than zero".to_owned()));
         if self.version != VERSION {
             return Some(("version", format!("this version of Inkport reads version = {VERSION} only")));
+        }
+        if let Some(tls) = &self.ftp.tls {
+            let missing = match (&tls.certificate, &tls.private_key) {
+                (Some(_), Some(_)) => None,
+                (None, _) => Some("certificate"),
+                (_, None) => Some("private-key"),
+            };
+            if let Some(missing) = missing {
+                let detail =
+                    format!("{missing} is missing: name both the certificate and its private-key, or leave the section out");
+                return Some(("ftp.tls", detail));
+            }
         }
         zero("ftp.max-sessions", self.ftp.max_sessions == 0)
             .or_else(|| zero("ftp.max-sessions-per-ip", self.ftp.max_sessions_per_ip == 0))
@@ -154,7 +166,7 @@ impl Config {
     fn settle(&mut self, folder: &Path, credentials: Option<&Path>) {
         let mut paths = vec![&mut self.data_dir, &mut self.accounts.file, &mut self.ocr.models];
         if let Some(tls) = &mut self.ftp.tls {
-            paths.extend([&mut tls.certificate, &mut tls.private_key]);
+            paths.extend([&mut tls.certificate, &mut tls.private_key].into_iter().flatten());
         }
         if let Some(mail) = &mut self.mail {
             let credential = credentials.map(|folder| folder.join(MAIL_CREDENTIAL)).filter(|path| path.is_file());
@@ -251,9 +263,9 @@ mod tests {
         std::fs::write(folder.path().join(MAIL_CREDENTIAL), "secret").unwrap();
         let mut config = Config::specimen();
         config.mail.as_mut().unwrap().password_file = None;
-        config.ftp.tls.as_mut().unwrap().private_key = "$CREDENTIALS_DIRECTORY/ftp-key".into();
+        config.ftp.tls.as_mut().unwrap().private_key = Some("$CREDENTIALS_DIRECTORY/ftp-key".into());
         config.settle(Path::new("/etc/inkport"), Some(folder.path()));
         assert_eq!(config.mail.unwrap().password_file, Some(folder.path().join(MAIL_CREDENTIAL)));
-        assert_eq!(config.ftp.tls.unwrap().private_key, folder.path().join("ftp-key"));
+        assert_eq!(config.ftp.tls.unwrap().private_key.unwrap(), folder.path().join("ftp-key"));
     }
 }

@@ -181,6 +181,10 @@ impl<'a> Source<'a> {
     pub fn refused(&self, error: &toml::de::Error, places: &Places, known: &Known) -> ConfigError {
         let key = error.span().map(|span| places.key_at(&span)).unwrap_or_default();
         let mut detail = error.message().trim().replace('\n', ", ");
+        // serde names the Rust type, which tells nobody anything.
+        if let Some(at) = detail.find("expected struct ") {
+            detail.replace_range(at.., "expected a section");
+        }
         if let Some((_, example)) = known.keys.get(&key) {
             detail.push_str(&format!(" (for example: {example})"));
         }

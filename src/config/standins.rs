@@ -10,15 +10,15 @@ pub mod ftp {
     use super::*;
     use std::net::SocketAddr;
 
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
     pub struct Settings {
         pub listen: SocketAddr,
         pub passive_ports: String,
         pub passive_host: String,
         pub idle_timeout: Span,
-        pub max_sessions: u32,
-        pub max_sessions_per_ip: u32,
+        pub max_sessions: usize,
+        pub max_sessions_per_ip: usize,
         #[serde(skip_serializing_if = "Option::is_none")]
         pub tls: Option<TlsSettings>,
     }
@@ -37,18 +37,19 @@ pub mod ftp {
         }
     }
 
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+    #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
     pub struct TlsSettings {
-        pub certificate: PathBuf,
-        pub private_key: PathBuf,
-        #[serde(default)]
-        pub require: TlsRequire,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub certificate: Option<PathBuf>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub private_key: Option<PathBuf>,
+        pub require: Require,
     }
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case")]
-    pub enum TlsRequire {
+    pub enum Require {
         #[default]
         No,
         Login,
@@ -62,20 +63,20 @@ pub mod ocr {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
     pub struct Settings {
-        pub engine: EngineKind,
+        pub engine: EngineChoice,
         pub threads: usize,
         pub models: PathBuf,
     }
 
     impl Default for Settings {
         fn default() -> Self {
-            Settings { engine: EngineKind::Ppocr, threads: 0, models: "../models".into() }
+            Settings { engine: EngineChoice::Ppocr, threads: 0, models: "../models".into() }
         }
     }
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(rename_all = "kebab-case")]
-    pub enum EngineKind {
+    pub enum EngineChoice {
         Ppocr,
     }
 }

@@ -87,7 +87,7 @@ impl<Q: Queue> Outbox<Q> {
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(error = %error, "a delivery ended in a panic; it is tried again after a restart");
+        tracing::error!(error = %error, "a delivery ended in a panic; it is tried again when its lease has run out");
     }
 }
 
@@ -113,7 +113,7 @@ async fn deliver<Q: Queue>(queue: Q, spool: Spool, mailer: Arc<Mailer>, delivery
         }
         wait = (wait * 2).min(SETTLE_LONGEST_WAIT);
     }
-    tracing::error!(delivery.id = id, job.id = %job, "what became of a mail could not be written down: it may be sent again after a restart");
+    tracing::error!(delivery.id = id, job.id = %job, "what became of a mail could not be written down: it may be sent again later");
 }
 
 /// One try to send one message.
@@ -128,6 +128,12 @@ async fn attempt(spool: &Spool, mailer: &Mailer, delivery: Delivery) -> Attempt 
         Ok((_, Err(error))) => Attempt::Later(format!("the sidecars cannot be read: {error}")),
         Err(_) => Attempt::Later("reading the sidecars ended in a panic".to_owned()),
     }
+}
+
+/// Whether mail can be addressed to this.
+#[must_use]
+pub fn is_address(text: &str) -> bool {
+    text.parse::<lettre::Address>().is_ok()
 }
 
 fn now() -> Timestamp {

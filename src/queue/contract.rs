@@ -301,6 +301,10 @@ async fn deliveries_are_committed_with_the_end_and_end_themselves<B: Backend>() 
     let states: Vec<_> = shown.iter().map(|record| (record.state.name(), record.attempts, record.error.as_deref())).collect();
     assert_eq!(states, [("sent", 1, None), ("bounced", 1, Some("550")), ("deferred", 1, Some("451"))]);
 
+    let troubled: Vec<_> = ledger.troubled(10).unwrap().into_iter().map(|(job, record)| (job.id, record.to)).collect();
+    assert_eq!(troubled, [(lease.job.id, third.to.clone()), (lease.job.id, second.to.clone())]);
+    assert_eq!(ledger.troubled(1).unwrap().len(), 1);
+
     // A restart forgets leases: what was not settled is due again.
     drop(queue);
     let queue = backend.queue();

@@ -147,6 +147,22 @@ impl JobLedger for SqliteLedger {
         self.read(|connection| rows::known(connection, account, identity))
     }
 
+    fn troubled(&self, limit: usize) -> Result<Vec<(Job, DeliveryRecord)>, QueueError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT job, recipient, state, attempts, error FROM deliveries
+                 WHERE state IN ('deferred', 'bounced') ORDER BY id DESC LIMIT ?1",
+            )?;
+            let limit = i64::try_from(limit.min(LONGEST_LIST)).expect("a list is never that long");
+            let found = statement
+                .query_map([limit], |row| Ok((row.get::<_, String>(0)?, rows::delivery_from_row(row, 1)?)))?
+                .collect::<Result<Vec<_>, _>>()?;
+            let with_job =
+                |(id, delivery): (String, DeliveryRecord)| Ok(rows::job(connection, &id)?.map(|(job, _)| (job, delivery)));
+            found.into_iter().filter_map(|found| with_job(found).transpose()).collect()
+        })
+    }
+
     fn oldest_queued(&self) -> Result<Option<Timestamp>, QueueError> {
         self.read(|connection| {
             // Ids sort by acceptance, so the first queued one was received first.

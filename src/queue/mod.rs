@@ -228,6 +228,8 @@ pub trait JobLedger: Clone + Send + Sync + 'static {
     fn newest(&self, account: &AccountName, path: &VirtualPath) -> Result<Option<Job>, QueueError>;
     /// A job of this account for a file of this identity, whatever its path.
     fn known(&self, account: &AccountName, identity: &FileIdentity) -> Result<Option<JobId>, QueueError>;
+    /// Deliveries that the relay refused for good or has not taken yet, the latest job's first.
+    fn troubled(&self, limit: usize) -> Result<Vec<(Job, DeliveryRecord)>, QueueError>;
     /// The oldest queued job's time of receipt.
     fn oldest_queued(&self) -> Result<Option<Timestamp>, QueueError>;
 }

@@ -113,15 +113,18 @@ pub(super) fn known(
 pub(super) fn deliveries(connection: &Connection, job: &str) -> Result<Vec<DeliveryRecord>, QueueError> {
     let mut statement =
         connection.prepare_cached("SELECT recipient, state, attempts, error FROM deliveries WHERE job = ?1 ORDER BY id")?;
-    let records = statement.query_map([job], |row| {
-        Ok(DeliveryRecord {
-            to: row.get(0)?,
-            state: parsed(1, &row.get::<_, String>(1)?, DeliveryState::from_name)?,
-            attempts: row.get(2)?,
-            error: row.get(3)?,
-        })
-    })?;
+    let records = statement.query_map([job], |row| delivery_from_row(row, 0))?;
     Ok(records.collect::<Result<_, _>>()?)
+}
+
+/// A delivery from the columns recipient, state, attempts, error, which begin at `first`.
+pub(super) fn delivery_from_row(row: &Row<'_>, first: usize) -> rusqlite::Result<DeliveryRecord> {
+    Ok(DeliveryRecord {
+        to: row.get(first)?,
+        state: parsed(first + 1, &row.get::<_, String>(first + 1)?, DeliveryState::from_name)?,
+        attempts: row.get(first + 2)?,
+        error: row.get(first + 3)?,
+    })
 }
 
 /// `[["scan.jpg.txt", "<sha256 in hex>"], …]`.

@@ -66,6 +66,7 @@ CREATE TABLE deliveries (
 ) STRICT;
 CREATE INDEX deliveries_job  ON deliveries (job);
 CREATE INDEX deliveries_open ON deliveries (due, id) WHERE state IN ('scheduled', 'deferred');
+CREATE INDEX deliveries_troubled ON deliveries (id) WHERE state IN ('deferred', 'bounced');
 
 CREATE TABLE accounts (
     name       TEXT PRIMARY KEY NOT NULL,

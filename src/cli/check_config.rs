@@ -1,0 +1,193 @@
+//! `inkport check-config`: everything that would keep the daemon from starting, or from working as
+//! meant, told at once instead of one start after the other. Changes nothing.
+
+use super::print::{print, table};
+use crate::accounts::Accounts;
+use crate::config::{AccountsSource, Config, ftp};
+use crate::delivery::Mailer;
+use crate::queue::JobLedger as _;
+use crate::queue::sqlite::SqliteLedger;
+use crate::units::ByteSize;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// How one thing stands.
+enum Finding {
+    Good(String),
+    /// Works, but hardly as meant.
+    Doubtful(String),
+    Bad(String),
+}
+
+/// Checks what the configuration names. The configuration itself was parsed to come here. Exit code
+/// 0 or 2.
+pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let findings = findings(config);
+    let bad = findings.iter().any(|(_, finding)| matches!(finding, Finding::Bad(_)));
+    let rows: Vec<Vec<String>> = findings
+        .into_iter()
+        .map(|(what, finding)| {
+            let (state, detail) = match finding {
+                Finding::Good(detail) => ("good", detail),
+                Finding::Doubtful(detail) => ("doubtful", detail),
+                Finding::Bad(detail) => ("bad", detail),
+            };
+            vec![what.to_owned(), state.to_owned(), detail]
+        })
+        .collect();
+    print(&table(&["WHAT", "STATE", "DETAIL"], &rows))?;
+    Ok(if bad { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
+    vec![
+        ("data-dir", data_dir(config)),
+        ("database", database(config)),
+        ("accounts", accounts(config)),
+        ("ftp", ftp_ports(config)),
+        ("ftp.tls", ftp_tls(config)),
+        ("http", http(config)),
+        ("mail", mail(config)),
+        ("models", models(config)),
+        ("limits", limits(config)),
+    ]
+}
+
+/// The nearest folder on the way to `path` that exists.
+fn existing(path: &Path) -> &Path {
+    path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"))
+}
+
+fn data_dir(config: &Config) -> Finding {
+    let path = &config.data_dir;
+    let nearest = existing(path);
+    if !nearest.is_dir() {
+        return Finding::Bad(format!("{} is not a folder", nearest.display()));
+    }
+    if rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_err() {
+        return Finding::Bad(format!("{} cannot be written by this user", nearest.display()));
+    }
+    Finding::Good(if nearest == path {
+        path.display().to_string()
+    } else {
+        format!("{}, made at the first start", path.display())
+    })
+}
+
+fn database(config: &Config) -> Finding {
+    let path = config.database();
+    if !path.exists() {
+        return Finding::Good(format!("{}, made at the first start", path.display()));
+    }
+    match SqliteLedger::open(&path).and_then(|ledger| ledger.counts()) {
+        Ok(counts) => {
+            let jobs = counts.queued + counts.running + counts.done + counts.rejected + counts.dead;
+            Finding::Good(format!("{}, {jobs} jobs", path.display()))
+        }
+        Err(error) => Finding::Bad(error.to_string()),
+    }
+}
+
+fn accounts(config: &Config) -> Finding {
+    let (opened, place) = match config.accounts.source {
+        AccountsSource::Sqlite if !config.database().exists() => {
+            return Finding::Doubtful("none yet: `inkport account add NAME` makes one".to_owned());
+        }
+        AccountsSource::Sqlite => (Accounts::sqlite(&config.database()), "in the database".to_owned()),
+        AccountsSource::Toml => (Accounts::toml(&config.accounts.file), format!("in {}", config.accounts.file.display())),
+    };
+    match opened.and_then(|accounts| accounts.list()) {
+        Ok(list) if list.is_empty() => Finding::Doubtful(format!("none {place}: nobody can come in")),
+        Ok(list) => Finding::Good(format!("{} {place}", list.len())),
+        Err(error) => Finding::Bad(chain(&error)),
+    }
+}
+
+fn ftp_ports(config: &Config) -> Finding {
+    let settings = &config.ftp;
+    let ports = settings.passive_ports.to_string();
+    let detail = format!("{}, data ports {ports}", settings.listen);
+    // The kernel hands these out to outgoing connections: a data port may be taken when it is wanted.
+    let ephemeral = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().and_then(|text| {
+        let mut words = text.split_whitespace();
+        Some((words.next()?.parse::<u16>().ok()?, words.next()?.parse::<u16>().ok()?))
+    });
+    let passive = ports.split_once('-').and_then(|(low, high)| Some((low.parse::<u16>().ok()?, high.parse::<u16>().ok()?)));
+    match (passive, ephemeral) {
+        (Some((low, high)), Some((first, last))) if low <= last && first <= high => {
+            Finding::Doubtful(format!("{detail}, which overlap the kernel's ephemeral ports {first}-{last}"))
+        }
+        _ => Finding::Good(detail),
+    }
+}
+
+fn ftp_tls(config: &Config) -> Finding {
+    let Some(tls) = &config.ftp.tls else {
+        return Finding::Good("no [ftp.tls]: plain FTP only".to_owned());
+    };
+    for path in [&tls.certificate, &tls.private_key].into_iter().flatten() {
+        if let Err(error) = std::fs::read(path) {
+            return Finding::Bad(format!("{} cannot be read: {error}", path.display()));
+        }
+    }
+    let required = match tls.require {
+        ftp::Require::No => "offered",
+        ftp::Require::Login => "required for the login",
+        ftp::Require::All => "required for everything",
+    };
+    Finding::Good(required.to_owned())
+}
+
+fn http(config: &Config) -> Finding {
+    let listen = config.http.listen;
+    if listen == config.ftp.listen && listen.port() != 0 {
+        return Finding::Bad(format!("{listen} is ftp.listen as well: give one of them another port"));
+    }
+    Finding::Good(format!("{listen}, known as {}", config.http.public_url))
+}
+
+fn mail(config: &Config) -> Finding {
+    let Some(settings) = &config.mail else {
+        return Finding::Good("no [mail]: none is sent".to_owned());
+    };
+    match Mailer::new(settings) {
+        Ok(_) => Finding::Good(format!("through {} from {}", settings.relay, settings.from)),
+        Err(error) => Finding::Bad(chain(&error)),
+    }
+}
+
+fn models(config: &Config) -> Finding {
+    let manifest = config.ocr.models.join("manifest.toml");
+    match std::fs::read_to_string(&manifest).map(|text| text.parse::<toml::Table>()) {
+        Ok(Ok(_)) => Finding::Good(config.ocr.models.display().to_string()),
+        Ok(Err(error)) => Finding::Bad(format!("{} is not TOML: {}", manifest.display(), error.message())),
+        Err(error) => Finding::Bad(format!("{} cannot be read: {error}; `make setup` fetches the models", manifest.display())),
+    }
+}
+
+fn limits(config: &Config) -> Finding {
+    let floor = config.limits.min_free_space;
+    match rustix::fs::statvfs(existing(&config.data_dir)) {
+        Ok(stat) => {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let whole = ByteSize(free >> 20 << 20);
+            if free < floor.0 {
+                Finding::Doubtful(format!("{whole} are free, less than min-free-space ({floor}): nothing would be accepted"))
+            } else {
+                Finding::Good(format!("{whole} are free, accepting stops below {floor}"))
+            }
+        }
+        Err(error) => Finding::Doubtful(format!("the free space cannot be told: {error}")),
+    }
+}
+
+/// The error and its sources on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(&format!(": {inner}"));
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,216 @@
+//! `inkport jobs …`: what became of the uploads. Reads the database beside a running daemon, and
+//! changes nothing.
+
+use super::print::{clean, print, table};
+use crate::account::AccountName;
+use crate::config::Config;
+use crate::job::{Job, JobId};
+use crate::queue::sqlite::SqliteLedger;
+use crate::queue::{DeliveryRecord, Filter, JobLedger};
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// Which jobs, and how to show them.
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// List jobs, newest first
+    List(ListArgs),
+    /// Show one job and its deliveries
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only jobs in this state
+    #[arg(long)]
+    state: Option<StateName>,
+    /// Only this account's jobs
+    #[arg(long, value_name = "ACCOUNT")]
+    account: Option<AccountName>,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// One JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The job's id, as `jobs list` tells it
+    #[arg(value_parser = parse_id)]
+    id: JobId,
+    /// One JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StateName {
+    Queued,
+    Running,
+    Done,
+    Rejected,
+    Dead,
+}
+
+impl StateName {
+    fn name(self) -> &'static str {
+        match self {
+            StateName::Queued => "queued",
+            StateName::Running => "running",
+            StateName::Done => "done",
+            StateName::Rejected => "rejected",
+            StateName::Dead => "dead",
+        }
+    }
+}
+
+fn parse_id(text: &str) -> Result<JobId, String> {
+    ulid::Ulid::from_string(text)
+        .map(JobId)
+        .map_err(|_| "a job's id is 26 letters and digits, as `inkport jobs list` tells it".to_owned())
+}
+
+/// Runs the command.
+pub fn run(command: &JobsCommand, config: &Config) -> anyhow::Result<ExitCode> {
+    let database = config.database();
+    // A daemon that never ran has no jobs, which is no error.
+    let ledger = if database.exists() { Some(SqliteLedger::open(&database)?) } else { None };
+    let text = match command {
+        JobsCommand::List(args) => {
+            let filter = Filter {
+                state: args.state.map(|state| state.name().to_owned()),
+                account: args.account.clone(),
+                limit: args.limit,
+            };
+            let jobs = ledger.map(|ledger| ledger.list(&filter)).transpose()?.unwrap_or_default();
+            if args.json { document(&Value::Array(jobs.iter().map(to_json).collect())) } else { overview(&jobs) }
+        }
+        JobsCommand::Show(args) => {
+            let job = ledger.map(|ledger| ledger.show(args.id)).transpose()?.flatten();
+            let job = job.with_context(|| {
+                format!("there is no job {} in {}: `inkport jobs list` tells the ids", args.id, database.display())
+            })?;
+            if args.json { document(&to_json(&job)) } else { details(&job) }
+        }
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A job as every interface tells it.
+fn to_json((job, deliveries): &(Job, Vec<DeliveryRecord>)) -> Value {
+    let deliveries: Vec<Value> = deliveries
+        .iter()
+        .map(|delivery| {
+            json!({ "to": delivery.to, "state": delivery.state.name(), "attempts": delivery.attempts, "error": delivery.error })
+        })
+        .collect();
+    json!({
+        "id": job.id,
+        "account": job.account,
+        "path": job.path,
+        "state": job.state.name(),
+        "attempt": job.attempt,
+        "received_at": job.received_at,
+        "finished_at": job.finished_at,
+        "error": job.error,
+        "deliveries": deliveries,
+    })
+}
+
+fn document(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+fn overview(jobs: &[(Job, Vec<DeliveryRecord>)]) -> String {
+    if jobs.is_empty() {
+        return "no jobs\n".to_owned();
+    }
+    let rows: Vec<Vec<String>> = jobs
+        .iter()
+        .map(|(job, _)| {
+            vec![
+                job.id.to_string(),
+                job.state.name().to_owned(),
+                job.received_at.to_string(),
+                job.account.to_string(),
+                job.path.to_string(),
+                job.error.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["ID", "STATE", "RECEIVED", "ACCOUNT", "PATH", "ERROR"], &rows)
+}
+
+fn details((job, deliveries): &(Job, Vec<DeliveryRecord>)) -> String {
+    let finished = job.finished_at.map_or_else(|| "not yet".to_owned(), |at| at.to_string());
+    let mut text = format!(
+        "id        {}\naccount   {}\npath      {}\nbytes     {}\nstate     {}\nattempt   {}\nreceived  {}\nfinished  {finished}\n",
+        job.id,
+        job.account,
+        clean(job.path.as_str()),
+        job.bytes,
+        job.state.name(),
+        job.attempt,
+        job.received_at,
+    );
+    if let Some(error) = &job.error {
+        text.push_str(&format!("error     {}\n", clean(error)));
+    }
+    if !deliveries.is_empty() {
+        let rows: Vec<Vec<String>> = deliveries
+            .iter()
+            .map(|delivery| {
+                vec![
+                    delivery.to.clone(),
+                    delivery.state.name().to_owned(),
+                    delivery.attempts.to_string(),
+                    delivery.error.clone().unwrap_or_default(),
+                ]
+            })
+            .collect();
+        text.push('\n');
+        text.push_str(&table(&["TO", "STATE", "ATTEMPTS", "ERROR"], &rows));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::VirtualPath;
+    use crate::job::delivery::DeliveryState;
+    use crate::job::state::State;
+    use crate::job::{Door, SpoolKey};
+    use crate::units::Timestamp;
+
+    #[test]
+    fn a_job_in_json_has_the_promised_names_and_no_others() {
+        let job = Job {
+            id: JobId(ulid::Ulid::from_parts(1, 1)),
+            account: "front-desk".parse().unwrap(),
+            path: VirtualPath::new("scan.jpg").unwrap(),
+            spool: SpoolKey([0; 32]),
+            bytes: 1,
+            door: Door::Ftp,
+            received_at: Timestamp(0),
+            state: State::Rejected { code: "damaged".into() },
+            attempt: 1,
+            finished_at: None,
+            error: Some("the JPEG is damaged".into()),
+        };
+        let delivery = DeliveryRecord { to: "a@b".into(), state: DeliveryState::Bounced, attempts: 2, error: None };
+        assert_eq!(
+            to_json(&(job, vec![delivery])),
+            json!({
+                "id": "00000000010000000000000001", "account": "front-desk", "path": "/scan.jpg", "state": "rejected", "attempt": 1,
+                "received_at": "1970-01-01T00:00:00.000Z", "finished_at": null, "error": "the JPEG is damaged",
+                "deliveries": [{"to": "a@b", "state": "bounced", "attempts": 2, "error": null}]
+            })
+        );
+    }
+}
