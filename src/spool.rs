@@ -5,11 +5,18 @@
 //! accepted. Both lie on the homes' file system where they can, so that moving is a rename and
 //! keeping is a hard link; nothing is copied. A crash leaves files in `incoming/` only: they were
 //! never acknowledged and are swept at the next start.
+//!
+//! A kept file shares its inode with the file in the home. Clients that come through our doors only
+//! ever replace files; a local program that writes *into* one spoils the kept bytes, which
+//! [`Spool::read`] notices, since it checks them against their name.
 
 use crate::job::{FileIdentity, SpoolKey};
-use std::fs::File;
-use std::io::{self, Write};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// By what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -29,64 +36,235 @@ pub enum SpoolError {
     Lost { key: SpoolKey, what: &'static str },
 }
 
-/// The spool folder.
+impl SpoolError {
+    fn io(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            if is_full(&source) {
+                SpoolError::NoSpace { path: path.to_owned() }
+            } else {
+                SpoolError::Io { path: path.to_owned(), doing, source }
+            }
+        }
+    }
+}
+
+/// The disk or the writer's share of it is used up.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Fsyncs a folder: what was made, linked, renamed or removed in it survives a power cut.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Which file this is.
+pub(crate) fn identity_of(file: &fs::Metadata) -> FileIdentity {
+    identity_from(file.ino(), file.mtime(), file.mtime_nsec(), file.len())
+}
+
+/// Which file it is that has these numbers; seconds and nanoseconds are the time of modification.
+pub(crate) fn identity_from(inode: u64, seconds: i64, nanoseconds: i64, bytes: u64) -> FileIdentity {
+    FileIdentity { inode, modified_ns: i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds), bytes }
+}
+
+/// What is written and copied at once.
+pub(crate) const CHUNK: usize = 256 * 1024;
+
+/// The spool folder. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Spool {
-    root: PathBuf,
+    root: Arc<Path>,
+}
+
+/// A file that goes with its owner.
+#[derive(Debug)]
+struct Hidden {
+    path: PathBuf,
+    gone: bool,
+}
+
+impl Hidden {
+    fn new(path: PathBuf) -> Self {
+        Hidden { path, gone: false }
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // What cannot be removed here, the sweep at the next start removes.
+        if !self.gone
+            && let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file.path = %self.path.display(), %error, "a staged file cannot be removed; the next start will");
+        }
+    }
 }
 
 /// An upload that is still growing: a hidden file, its hash computed as it is written. Dropped
-/// unfinished, it leaves nothing behind.
+/// unfinished, it leaves nothing behind. Writing blocks.
 #[derive(Debug)]
 pub struct Staging {
-    _private: (),
+    file: File,
+    hidden: Hidden,
+    hash: Sha256,
+    bytes: u64,
 }
 
 /// A whole upload, fsynced, still hidden. Dropped before it is installed, it leaves nothing behind.
 #[derive(Debug)]
 pub struct Staged {
-    _private: (),
+    hidden: Hidden,
+    key: SpoolKey,
+    identity: FileIdentity,
 }
 
 impl Spool {
     /// Opens `<data-dir>/spool`, making it and its folders where missing.
     pub fn open(root: &Path) -> Result<Self, SpoolError> {
-        let _ = root;
-        todo!()
+        if make_folder(root)?
+            && let Some(parent) = root.parent()
+        {
+            sync_folder(parent).map_err(SpoolError::io(parent, "synced"))?;
+        }
+        let mut made = make_folder(&root.join("incoming"))?;
+        for first in 0..=255u8 {
+            made |= make_folder(&root.join(format!("{first:02x}")))?;
+        }
+        if made {
+            sync_folder(root).map_err(SpoolError::io(root, "synced"))?;
+        }
+        Ok(Spool { root: root.into() })
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
     }
 
     /// Removes what a crash left in `incoming/`; answers how many files. Only at start, before the doors open.
     pub fn sweep(&self) -> Result<usize, SpoolError> {
-        todo!()
+        let incoming = self.incoming();
+        let mut swept = 0;
+        for entry in fs::read_dir(&incoming).map_err(SpoolError::io(&incoming, "listed"))? {
+            let path = entry.map_err(SpoolError::io(&incoming, "listed"))?.path();
+            fs::remove_file(&path).map_err(SpoolError::io(&path, "removed"))?;
+            swept += 1;
+        }
+        Ok(swept)
     }
 
     /// A new hidden file to write an upload into.
     pub fn stage(&self) -> Result<Staging, SpoolError> {
-        todo!()
+        let path = self.incoming().join(ulid::Ulid::generate().to_string());
+        // The file keeps its mode when it is renamed into the home; nobody else enters `incoming`.
+        let file =
+            OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path).map_err(SpoolError::io(&path, "made"))?;
+        Ok(Staging { file, hidden: Hidden::new(path), hash: Sha256::new(), bytes: 0 })
     }
 
     /// Keeps a staged upload's bytes under their key: a hard link, folder fsynced. Twice is once.
     pub fn keep(&self, staged: &Staged) -> Result<SpoolKey, SpoolError> {
-        let _ = staged;
-        todo!()
+        let key = staged.key;
+        let target = self.path(&key);
+        match fs::hard_link(staged.path(), &target) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if !holds(&target, &key, staged.bytes())? {
+                    tracing::warn!(spool.key = %key, "spooled bytes were spoiled; the same bytes came again and replace them");
+                    self.replace(staged, &target)?;
+                }
+            }
+            Err(error) if is_full(&error) => return Err(SpoolError::NoSpace { path: target }),
+            // Not every file system has hard links.
+            Err(_) => self.replace(staged, &target)?,
+        }
+        // Also if it was there already: whoever linked it may not have come to this line yet.
+        let folder = target.parent().expect("a spooled file lies in a folder");
+        sync_folder(folder).map_err(SpoolError::io(folder, "synced"))?;
+        Ok(key)
+    }
+
+    /// Puts a copy of the staged bytes at `target`, whole or not at all.
+    fn replace(&self, staged: &Staged, target: &Path) -> Result<(), SpoolError> {
+        let copy = {
+            let mut source = File::open(staged.path()).map_err(SpoolError::io(staged.path(), "read"))?;
+            let mut copy = self.stage()?;
+            copy_all(&mut source, &mut copy).map_err(SpoolError::io(target, "written"))?;
+            copy.finish()?
+        };
+        fs::rename(copy.path(), target).map_err(SpoolError::io(target, "written"))?;
+        copy.installed();
+        Ok(())
     }
 
     /// Where the bytes of `key` lie.
     #[must_use]
     pub fn path(&self, key: &SpoolKey) -> PathBuf {
-        let _ = (key, &self.root);
-        todo!()
+        self.root.join(format!("{:02x}", key.0[0])).join(key.to_string())
     }
 
     /// All bytes of `key`, checked against the key while they are read.
     pub fn read(&self, key: &SpoolKey) -> Result<Vec<u8>, SpoolError> {
-        let _ = key;
-        todo!()
+        let path = self.path(key);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SpoolError::Lost { key: *key, what: "not there" });
+            }
+            Err(error) => return Err(SpoolError::io(&path, "read")(error)),
+        };
+        if Sha256::digest(&bytes)[..] == key.0 { Ok(bytes) } else { Err(SpoolError::Lost { key: *key, what: "damaged" }) }
     }
 
     /// Bytes that an unprivileged writer may still use on the spool's file system.
     pub fn free_space(&self) -> Result<u64, SpoolError> {
-        todo!()
+        let stat = rustix::fs::statvfs(&*self.root).map_err(|errno| SpoolError::io(&self.root, "measured")(errno.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// True if it was missing. Only the daemon's own user may look inside.
+fn make_folder(path: &Path) -> Result<bool, SpoolError> {
+    if path.is_dir() {
+        return Ok(false);
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(SpoolError::io(path, "made"))?;
+    Ok(true)
+}
+
+/// Whether the file holds the bytes of this key.
+fn holds(path: &Path, key: &SpoolKey, bytes: u64) -> Result<bool, SpoolError> {
+    let mut file = File::open(path).map_err(SpoolError::io(path, "read"))?;
+    if file.metadata().map_err(SpoolError::io(path, "read"))?.len() != bytes {
+        return Ok(false);
+    }
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => return Ok(hash.finalize()[..] == key.0),
+            Ok(read) => hash.update(&chunk[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(SpoolError::io(path, "read")(error)),
+        }
+    }
+}
+
+/// Like [`io::copy`], in larger chunks.
+pub(crate) fn copy_all(source: &mut dyn Read, target: &mut dyn Write) -> io::Result<u64> {
+    let mut chunk = vec![0; CHUNK];
+    let mut copied = 0;
+    loop {
+        match source.read(&mut chunk) {
+            Ok(0) => return Ok(copied),
+            Ok(read) => {
+                target.write_all(&chunk[..read])?;
+                copied += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -94,19 +272,25 @@ impl Staging {
     /// Bytes written so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        todo!()
+        self.bytes
     }
 
     /// Fsyncs the file and ends the hash.
     pub fn finish(self) -> Result<Staged, SpoolError> {
-        todo!()
+        let path = &self.hidden.path;
+        // Not `sync_data`: the time of modification is part of the file's identity.
+        self.file.sync_all().map_err(SpoolError::io(path, "synced"))?;
+        let identity = identity_of(&self.file.metadata().map_err(SpoolError::io(path, "read"))?);
+        Ok(Staged { hidden: self.hidden, key: SpoolKey(self.hash.finalize().into()), identity })
     }
 }
 
 impl Write for Staging {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let _ = buffer;
-        todo!()
+        let written = self.file.write(buffer)?;
+        self.hash.update(&buffer[..written]);
+        self.bytes += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -115,33 +299,123 @@ impl Write for Staging {
 }
 
 impl Staged {
+    /// The sha256 of the bytes.
     #[must_use]
     pub fn key(&self) -> SpoolKey {
-        todo!()
+        self.key
     }
 
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        todo!()
+        self.identity.bytes
     }
 
     /// Stays the same when the file is renamed into a home.
     #[must_use]
     pub fn identity(&self) -> FileIdentity {
-        todo!()
+        self.identity
     }
 
     /// The hidden file, for `homes` to rename.
     #[must_use]
     pub fn path(&self) -> &Path {
-        todo!()
+        &self.hidden.path
     }
 
     /// The hidden file has been renamed away: nothing is left to clean up.
-    pub fn installed(self) {
-        todo!()
+    pub fn installed(mut self) {
+        self.hidden.gone = true;
     }
 }
 
-#[allow(dead_code)]
-fn _file(_: File) {}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spool() -> (tempfile::TempDir, Spool) {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&dir.path().join("data/spool")).unwrap();
+        (dir, spool)
+    }
+
+    fn staged(spool: &Spool, bytes: &[u8]) -> Staged {
+        let mut staging = spool.stage().unwrap();
+        staging.write_all(bytes).unwrap();
+        assert_eq!(staging.bytes(), bytes.len() as u64);
+        staging.finish().unwrap()
+    }
+
+    fn incoming(spool: &Spool) -> usize {
+        fs::read_dir(spool.incoming()).unwrap().count()
+    }
+
+    #[test]
+    fn kept_bytes_are_named_by_their_hash_and_read_back() {
+        let (_dir, spool) = spool();
+        let staged = staged(&spool, b"abc");
+        // FIPS 180-2, appendix B.1.
+        assert_eq!(staged.key().to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let key = spool.keep(&staged).unwrap();
+        assert_eq!(fs::metadata(spool.path(&key)).unwrap().ino(), staged.identity().inode, "a link, not a copy");
+        drop(staged);
+        assert_eq!((spool.read(&key).unwrap(), incoming(&spool)), (b"abc".to_vec(), 0));
+    }
+
+    #[test]
+    fn what_is_dropped_before_it_is_installed_leaves_nothing() {
+        let (_dir, spool) = spool();
+        let mut staging = spool.stage().unwrap();
+        staging.write_all(b"half").unwrap();
+        assert_eq!(incoming(&spool), 1);
+        drop(staging);
+        assert_eq!(incoming(&spool), 0);
+        drop(staged(&spool, b"whole"));
+        assert_eq!(incoming(&spool), 0);
+    }
+
+    #[test]
+    fn an_installed_file_is_left_alone() {
+        let (dir, spool) = spool();
+        let staged = staged(&spool, b"x");
+        let (home, identity) = (dir.path().join("x"), staged.identity());
+        fs::rename(staged.path(), &home).unwrap();
+        staged.installed();
+        assert_eq!(identity_of(&fs::metadata(&home).unwrap()), identity, "the same file under another name");
+    }
+
+    #[test]
+    fn the_sweep_removes_what_a_crash_left() {
+        let (_dir, spool) = spool();
+        fs::write(spool.incoming().join("01J"), b"half").unwrap();
+        assert_eq!((spool.sweep().unwrap(), spool.sweep().unwrap(), incoming(&spool)), (1, 0, 0));
+    }
+
+    #[test]
+    fn keeping_twice_is_once_and_heals_spoiled_bytes() {
+        let (_dir, spool) = spool();
+        let key = spool.keep(&staged(&spool, b"same")).unwrap();
+        assert_eq!(spool.keep(&staged(&spool, b"same")).unwrap(), key);
+        for spoiled in [&b"longer than it was"[..], b"SAME"] {
+            fs::write(spool.path(&key), spoiled).unwrap();
+            assert!(matches!(spool.read(&key), Err(SpoolError::Lost { what: "damaged", .. })));
+            spool.keep(&staged(&spool, b"same")).unwrap();
+            assert_eq!(spool.read(&key).unwrap(), b"same");
+        }
+        assert_eq!(incoming(&spool), 0);
+    }
+
+    #[test]
+    fn missing_bytes_are_lost_and_space_is_told() {
+        let (_dir, spool) = spool();
+        assert!(matches!(spool.read(&SpoolKey([7; 32])), Err(SpoolError::Lost { what: "not there", .. })));
+        assert!(spool.free_space().unwrap() > 0);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let path = Path::new("/spool/x");
+        let full = SpoolError::io(path, "written")(io::Error::from(rustix::io::Errno::NOSPC));
+        let quota = SpoolError::io(path, "written")(io::Error::from(rustix::io::Errno::DQUOT));
+        assert!(matches!((full, quota), (SpoolError::NoSpace { .. }, SpoolError::NoSpace { .. })));
+    }
+}
