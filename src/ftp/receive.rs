@@ -183,7 +183,7 @@ mod tests {
     ) -> Result<(bool, usize), ReceiveError> {
         let (mut writer, mut reader) = tokio::io::duplex(2 * BUFFER);
         writer.write_all(input).await.unwrap();
-        let _held = if open { Some(writer) } else { None };
+        let _held = open.then_some(writer);
         let mut buffer = Vec::with_capacity(BUFFER);
         let ended = fill(&mut reader, &mut buffer, pin!(lost), stall).await?;
         Ok((ended, buffer.len()))
