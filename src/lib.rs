@@ -29,6 +29,7 @@
 //! | 4 | [`models`] | the manifest: which model files are installed, and whether they are the right ones |
 //! | 4 | [`spool`] | accepted bytes, immutable, by sha256; and the staging folder before that |
 //! | 4 | [`homes`] | accounts' folders: the only paths that clients see |
+//! | 4 | [`database`] | the one SQLite file: how it is opened, its schema and version |
 //! | 4 | [`queue`] | jobs and outbox in SQLite: one writer, many readers |
 //! | 4 | [`accounts`] | accounts in SQLite or TOML |
 //! | 5 | [`intake`] | the only way in: upload to spool to queue |
@@ -55,6 +56,7 @@ pub mod accounts;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod database;
 pub mod delivery;
 pub mod document;
 pub mod ftp;

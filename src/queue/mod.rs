@@ -9,10 +9,18 @@ use crate::account::{AccountName, VirtualPath};
 use crate::job::delivery::{Attempt, DeliveryState};
 use crate::job::{Door, FileIdentity, Job, JobId, SpoolKey};
 use crate::units::Timestamp;
+use rusqlite::ErrorCode;
 use std::future::Future;
+use std::path::Path;
 use std::time::Duration;
 
 pub mod sqlite;
+
+#[cfg(test)]
+mod contract;
+mod ledger;
+mod rows;
+mod writer;
 
 /// An upload to be read: bytes are in the spool and under `path` in the home, both durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +109,46 @@ pub enum QueueError {
     Closed,
 }
 
+impl QueueError {
+    fn broken(path: &Path, detail: String) -> Self {
+        QueueError::Broken { path: path.display().to_string(), detail }
+    }
+
+    /// SQLite's error by what the caller does next.
+    fn of(path: &Path, error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => QueueError::NoSpace,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::CannotOpen | ErrorCode::ReadOnly) => {
+                QueueError::broken(path, error.to_string())
+            }
+            _ => QueueError::Unavailable(error),
+        }
+    }
+
+    /// The same error once more: one failed commit is the answer to many verbs.
+    fn again(&self) -> Self {
+        match self {
+            QueueError::NoSpace => QueueError::NoSpace,
+            QueueError::Unavailable(rusqlite::Error::SqliteFailure(error, message)) => {
+                QueueError::Unavailable(rusqlite::Error::SqliteFailure(*error, message.clone()))
+            }
+            QueueError::Unavailable(error) => QueueError::Unavailable(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ERROR),
+                Some(error.to_string()),
+            )),
+            QueueError::Stale => QueueError::Stale,
+            QueueError::Broken { path, detail } => QueueError::Broken { path: path.clone(), detail: detail.clone() },
+            QueueError::Closed => QueueError::Closed,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for QueueError {
+    fn from(error: rusqlite::Error) -> Self {
+        QueueError::of(Path::new("inkport.db"), error)
+    }
+}
+
 /// The verbs of those who carry. Every answer means: committed and fsynced.
 pub trait Queue: Clone + Send + Sync + 'static {
     /// Adds a job.
@@ -146,8 +194,10 @@ pub trait Queue: Clone + Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<DeliveryState, QueueError>> + Send;
     /// Resolves at the next change that may make work due (a job or a delivery added or given back).
-    /// Subscribe (call), then query, then await with a poll as fallback.
-    fn changed(&self) -> impl Future<Output = ()> + Send;
+    /// The call subscribes: every change after it counts, even one before the first poll. So call,
+    /// then query, then await what the call returned, with a poll as fallback for what becomes due
+    /// by time alone.
+    fn changed(&self) -> impl Future<Output = ()> + Send + use<Self>;
 }
 
 /// How many jobs stand where.

@@ -1,9 +1,388 @@
-//! The queue in one SQLite file.
+//! The queue in one SQLite file, the writing side: each verb of [`Queue`] is a closure that the writer
+//! thread (`writer`) runs inside the next transaction.
+//!
+//! A daemon holds the file alone, by a lock beside it: two would hand out the same job twice. The
+//! command line reads it meanwhile through [`SqliteLedger`].
 
-/// The writing side; clones share the writer thread.
-#[derive(Debug, Clone)]
-pub struct SqliteQueue;
+use super::rows::{self, attachments_to_json};
+use super::writer::{Answer, Lock, Store, Writer};
+use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError};
+use crate::account::{AccountName, VirtualPath};
+use crate::database::{self, DatabaseError};
+use crate::job::delivery::{Attempt, DeliveryStanding, DeliveryState};
+use crate::job::state::{Event, Illegal, RetryPolicy, Standing, State, apply};
+use crate::job::{FileIdentity, Job, JobId};
+use crate::units::Timestamp;
+use rusqlite::{OptionalExtension, params};
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-/// The reading side.
+pub use super::ledger::SqliteLedger;
+
+/// Expired leases that one claim ends.
+const EXPIRED_AT_ONCE: i64 = 64;
+/// A delivery that was claimed and never settled (its worker died) may be claimed again after this:
+/// far above any relay's timeout, since the price of being early is a mail twice.
+const DELIVERY_LEASE: Duration = Duration::from_secs(3600);
+
+/// The writing side; clones share the writer thread. When the last clone is dropped, the thread
+/// finishes what it was given and ends before the drop returns.
 #[derive(Debug, Clone)]
-pub struct SqliteLedger;
+pub struct SqliteQueue {
+    writer: Arc<Writer>,
+}
+
+impl SqliteQueue {
+    /// Opens the queue for this process alone, brings its schema up to date, and gives every job that
+    /// was running when the daemon last ended back to the queue. Blocking.
+    pub fn open(path: &Path, policy: RetryPolicy) -> Result<Self, QueueError> {
+        let lock = Lock::take(path)?;
+        let connection = database::open(path).map_err(|error| not_opened(path, error))?;
+        let mut store = Store::new(connection, policy, path);
+        let recovered = store.alone(|store| recover(store, Timestamp::from_system(SystemTime::now())))?;
+        if recovered > 0 {
+            tracing::info!(jobs.recovered = recovered, "jobs that were running when the daemon last ended are queued again");
+        }
+        Ok(SqliteQueue { writer: Arc::new(Writer::start(store, lock)?) })
+    }
+
+    /// Whether verbs are still taken: false after [`close`](Self::close), or if the writer thread died.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.writer.is_open()
+    }
+
+    /// Finishes what was given so far; every verb after this answers [`QueueError::Closed`].
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+}
+
+/// Why the file could not be opened, in the queue's words.
+pub(super) fn not_opened(path: &Path, error: DatabaseError) -> QueueError {
+    match error {
+        DatabaseError::Unusable(detail) => QueueError::Broken { path: path.display().to_string(), detail },
+        DatabaseError::Sqlite(error) => QueueError::of(path, error),
+    }
+}
+
+impl Queue for SqliteQueue {
+    async fn enqueue(&self, job: NewJob) -> Result<JobId, QueueError> {
+        self.writer.run(move |store| insert(store, &job)).await
+    }
+
+    async fn enqueue_unless_known(&self, job: NewJob) -> Result<Result<JobId, JobId>, QueueError> {
+        self.writer
+            .run(move |store| match known(store, &job.account, &job.identity)? {
+                Some(id) => Ok(Err(id)),
+                None => insert(store, &job).map(Ok),
+            })
+            .await
+    }
+
+    async fn relocate(&self, account: AccountName, from: VirtualPath, to: VirtualPath) -> Result<(), QueueError> {
+        self.writer.run(move |store| relocate(store, &account, &from, &to)).await
+    }
+
+    async fn claim(&self, lease: Duration, now: Timestamp) -> Result<Option<Lease>, QueueError> {
+        // Nobody waits for the answer any more: the lease goes back rather than run out.
+        let undo = move |store: &mut Store, unheard: Option<Lease>| {
+            if let Some(lease) = unheard {
+                let _ = step(store, lease.job.id, &Event::Release { token: lease.token }, now, None);
+                store.work_may_be_due();
+            }
+        };
+        self.writer.run_or_undo(move |store| claim(store, lease, now), undo).await
+    }
+
+    async fn extend(&self, job: JobId, token: u64, lease: Duration, now: Timestamp) -> Result<(), QueueError> {
+        self.writer.run(move |store| step(store, job, &Event::Extend { token, lease }, now, None).map(drop)).await
+    }
+
+    async fn settle(
+        &self,
+        job: JobId,
+        token: u64,
+        outcome: Outcome,
+        deliveries: Vec<NewDelivery>,
+        now: Timestamp,
+    ) -> Result<Job, QueueError> {
+        self.writer.run(move |store| settle(store, job, token, outcome, &deliveries, now)).await
+    }
+
+    async fn retry(&self, job: Option<JobId>, now: Timestamp) -> Result<usize, QueueError> {
+        self.writer.run(move |store| retry(store, job, now)).await
+    }
+
+    async fn claim_delivery(&self, now: Timestamp) -> Result<Option<Delivery>, QueueError> {
+        let undo = |store: &mut Store, unheard: Option<Delivery>| {
+            if let Some(delivery) = unheard {
+                store.leased_deliveries.remove(&delivery.id);
+                store.work_may_be_due();
+            }
+        };
+        self.writer.run_or_undo(move |store| claim_delivery(store, now), undo).await
+    }
+
+    async fn settle_delivery(&self, delivery: i64, attempt: Attempt, now: Timestamp) -> Result<DeliveryState, QueueError> {
+        self.writer.run(move |store| settle_delivery(store, delivery, &attempt, now)).await
+    }
+
+    fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.writer.changed()
+    }
+}
+
+fn insert(store: &mut Store, job: &NewJob) -> Answer<JobId> {
+    let standing = Standing::new(job.received_at);
+    store
+        .connection()
+        .prepare_cached(
+            "INSERT INTO jobs (id, account, path, spool, bytes, door, received_at, inode, modified_ns, file_bytes,
+                 state, due, attempt, interruptions, claims)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        )?
+        .execute(params![
+            job.id.to_string(),
+            job.account.as_str(),
+            job.path.as_str(),
+            job.spool.0,
+            rows::signed(job.bytes),
+            rows::door_name(job.door),
+            job.received_at.0,
+            rows::signed(job.identity.inode),
+            rows::nanoseconds(job.identity.modified_ns),
+            rows::signed(job.identity.bytes),
+            standing.state.name(),
+            job.received_at.0,
+            standing.attempt,
+            standing.interruptions,
+            rows::signed(standing.claims),
+        ])?;
+    store.work_may_be_due();
+    Ok(job.id)
+}
+
+fn known(store: &mut Store, account: &AccountName, identity: &FileIdentity) -> Answer<Option<JobId>> {
+    rows::known(store.connection(), account, identity)
+}
+
+fn relocate(store: &mut Store, account: &AccountName, from: &VirtualPath, to: &VirtualPath) -> Answer<()> {
+    // `0` is the character after `/`: what lies between is below the folder, and the index finds it.
+    store
+        .connection()
+        .prepare_cached(
+            "UPDATE jobs SET path = ?3 || substr(path, length(?2) + 1)
+             WHERE account = ?1 AND (path = ?2 OR (path > ?2 || '/' AND path < ?2 || '0'))",
+        )?
+        .execute(params![account.as_str(), from.as_str(), to.as_str()])?;
+    // A job that waited for an older one of its old path may wait no longer.
+    store.work_may_be_due();
+    Ok(())
+}
+
+fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Lease>> {
+    for id in ids(
+        store,
+        "SELECT id FROM jobs INDEXED BY jobs_running
+         WHERE state = 'running' AND lease_until <= ?1 ORDER BY lease_until LIMIT ?2",
+        params![now.0, EXPIRED_AT_ONCE],
+    )? {
+        let job = step(store, id, &Event::Expire, now, None)?;
+        tracing::warn!(job.id = %id, job.state = job.state.name(), "a worker held this job longer than its lease and lost it");
+        store.work_may_be_due();
+    }
+    let next = ids(
+        store,
+        "SELECT id FROM jobs AS job INDEXED BY jobs_queued
+         WHERE state = 'queued' AND due <= ?1
+           AND NOT EXISTS (SELECT 1 FROM jobs AS older INDEXED BY jobs_unfinished
+                           WHERE older.account = job.account AND older.path = job.path AND older.id < job.id
+                             AND older.state IN ('queued', 'running'))
+         ORDER BY interruptions, id LIMIT 1",
+        params![now.0],
+    )?;
+    let Some(id) = next.into_iter().next() else { return Ok(None) };
+    let job = step(store, id, &Event::Claim { lease }, now, None)?;
+    let State::Running { token, lease_until } = job.state else {
+        return Err(QueueError::broken(store.path(), format!("job {id} was claimed but is not running")));
+    };
+    Ok(Some(Lease { job, token, until: lease_until }))
+}
+
+fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries: &[NewDelivery], now: Timestamp) -> Answer<Job> {
+    let (event, error) = match outcome {
+        Outcome::Done => (Event::Done { token }, Some(None)),
+        Outcome::Rejected { code, message } => (Event::Reject { token, code }, Some(Some(message))),
+        Outcome::Failed { reason } => {
+            let reason = rows::cut(reason);
+            (Event::Fail { token, reason: reason.clone(), jitter: jitter() }, Some(Some(reason)))
+        }
+        Outcome::Released => (Event::Release { token }, None),
+    };
+    let job = step(store, id, &event, now, error)?;
+    if job.state.is_final() && !deliveries.is_empty() {
+        let mut statement = store.connection().prepare_cached(
+            "INSERT INTO deliveries (job, recipient, attachments, state, attempts, scheduled_at, due)
+             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
+        )?;
+        for delivery in deliveries {
+            statement.execute(params![
+                id.to_string(),
+                delivery.to,
+                attachments_to_json(&delivery.attachments),
+                DeliveryState::Scheduled.name(),
+                now.0
+            ])?;
+        }
+    }
+    store.work_may_be_due();
+    Ok(job)
+}
+
+fn retry(store: &mut Store, job: Option<JobId>, now: Timestamp) -> Answer<usize> {
+    let wanted = match job {
+        Some(id) => vec![id],
+        None => ids(store, "SELECT id FROM jobs WHERE state = 'dead'", params![])?,
+    };
+    let mut retried = 0;
+    for id in wanted {
+        match move_on(store, id, &Event::Retry, now, None)? {
+            Ok(_) => retried += 1,
+            Err(refused) => tracing::debug!(job.id = %id, %refused, "not tried again"),
+        }
+    }
+    store.work_may_be_due();
+    Ok(retried)
+}
+
+fn recover(store: &mut Store, now: Timestamp) -> Answer<usize> {
+    let running = ids(store, "SELECT id FROM jobs WHERE state = 'running'", params![])?;
+    for id in &running {
+        let job = step(store, *id, &Event::Recover, now, None)?;
+        if let State::Dead { reason } = job.state {
+            tracing::error!(job.id = %id, job.reason = reason, "a job is given up: the daemon never survives it");
+        }
+    }
+    Ok(running.len())
+}
+
+fn claim_delivery(store: &mut Store, now: Timestamp) -> Answer<Option<Delivery>> {
+    store.leased_deliveries.retain(|_, until| *until > now);
+    let due: Vec<i64> = store
+        .connection()
+        .prepare_cached(
+            "SELECT id FROM deliveries WHERE state IN ('scheduled', 'deferred') AND due <= ?1 ORDER BY due, id LIMIT ?2",
+        )?
+        .query_map(params![now.0, rows::signed(store.leased_deliveries.len() as u64 + 1)], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    let Some(id) = due.into_iter().find(|id| !store.leased_deliveries.contains_key(id)) else { return Ok(None) };
+    let (job, to, attempts, attachments): (String, String, u32, String) = store
+        .connection()
+        .prepare_cached("SELECT job, recipient, attempts, attachments FROM deliveries WHERE id = ?1")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let broken = |what: &str| QueueError::broken(store.path(), format!("delivery {id} has {what}"));
+    let attachments = rows::attachments_from_json(&attachments).ok_or_else(|| broken("unreadable attachments"))?;
+    let job = rows::job(store.connection(), &job)?.ok_or_else(|| broken("no job"))?.0;
+    store.leased_deliveries.insert(id, now.after(DELIVERY_LEASE));
+    Ok(Some(Delivery { id, job, to, attempts, attachments }))
+}
+
+fn settle_delivery(store: &mut Store, id: i64, attempt: &Attempt, now: Timestamp) -> Answer<DeliveryState> {
+    let standing = store
+        .connection()
+        .prepare_cached("SELECT state, attempts, scheduled_at, due, error FROM deliveries WHERE id = ?1")?
+        .query_row([id], |row| {
+            Ok(DeliveryStanding {
+                state: rows::parsed(0, &row.get::<_, String>(0)?, DeliveryState::from_name)?,
+                attempts: row.get(1)?,
+                scheduled_at: Timestamp(row.get(2)?),
+                due: Timestamp(row.get(3)?),
+                error: row.get(4)?,
+            })
+        })
+        .optional()?
+        .ok_or(QueueError::Stale)?;
+    let next = crate::job::delivery::apply(&standing, attempt, now).ok_or(QueueError::Stale)?;
+    store
+        .connection()
+        .prepare_cached("UPDATE deliveries SET state = ?2, attempts = ?3, due = ?4, error = ?5 WHERE id = ?1")?
+        .execute(params![id, next.state.name(), next.attempts, next.due.0, next.error.map(rows::cut)])?;
+    store.leased_deliveries.remove(&id);
+    store.work_may_be_due();
+    Ok(next.state)
+}
+
+fn ids(store: &Store, query: &str, parameters: impl rusqlite::Params) -> Answer<Vec<JobId>> {
+    let mut statement = store.connection().prepare_cached(query)?;
+    let ids = statement.query_map(parameters, |row| rows::parsed(0, &row.get::<_, String>(0)?, rows::job_id))?;
+    Ok(ids.collect::<Result<_, _>>()?)
+}
+
+/// Like [`move_on`], for holders: whatever the machine refuses means that the lease is over.
+fn step(store: &mut Store, id: JobId, event: &Event, now: Timestamp, error: Option<Option<String>>) -> Answer<Job> {
+    move_on(store, id, event, now, error)?.map_err(|refused| {
+        tracing::debug!(job.id = %id, %refused, "a settle came late");
+        QueueError::Stale
+    })
+}
+
+/// Stores what the state machine answers to `event`. `error` is the job's new sentence: `None` leaves
+/// the one it has, `Some(None)` clears it.
+fn move_on(
+    store: &mut Store,
+    id: JobId,
+    event: &Event,
+    now: Timestamp,
+    error: Option<Option<String>>,
+) -> Answer<Result<Job, Illegal>> {
+    let Some((mut job, standing)) = rows::job(store.connection(), &id.to_string())? else { return Ok(Err(Illegal::Stale)) };
+    let next = match apply(&standing, event, store.policy(), now) {
+        Ok(next) => next,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    job.finished_at = next.state.is_final().then_some(now);
+    job.error = match (error, event, &next.state) {
+        (Some(error), ..) => error.map(rows::cut),
+        (None, Event::Recover | Event::Expire, State::Dead { reason }) => Some(rows::cut(reason.clone())),
+        (None, Event::Expire, _) => Some("the worker stopped answering".to_owned()),
+        (None, ..) => job.error,
+    };
+    let (due, token, lease_until, cause) = match &next.state {
+        State::Queued { due } => (Some(due.0), None, None, None),
+        State::Running { token, lease_until } => (None, Some(rows::signed(*token)), Some(lease_until.0), None),
+        State::Done => (None, None, None, None),
+        State::Rejected { code: cause } | State::Dead { reason: cause } => (None, None, None, Some(cause.as_str())),
+    };
+    store
+        .connection()
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, due = ?3, token = ?4, lease_until = ?5, cause = ?6, attempt = ?7,
+                 interruptions = ?8, claims = ?9, finished_at = ?10, error = ?11 WHERE id = ?1",
+        )?
+        .execute(params![
+            id.to_string(),
+            next.state.name(),
+            due,
+            token,
+            lease_until,
+            cause,
+            next.attempt,
+            next.interruptions,
+            rows::signed(next.claims),
+            job.finished_at.map(|at| at.0),
+            job.error,
+        ])?;
+    job.state = next.state;
+    job.attempt = next.attempt;
+    Ok(Ok(job))
+}
+
+/// 0..=1, to spread retries: any number does that differs between jobs and processes.
+fn jitter() -> f32 {
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    f32::from(u16::try_from(random >> 48).expect("16 bits")) / f32::from(u16::MAX)
+}
