@@ -45,7 +45,8 @@ impl DetectorSize {
         let up = (self.shortest as f32 / (short * down)).max(1.0);
         // A strip of one line, ten times as wide as high, must not grow beyond the longest side.
         let scale = (down * up).min(self.longest as f32 / long);
-        let round = |side: usize| (((side as f32 * scale) / MULTIPLE as f32).round() as usize).max(1) * MULTIPLE;
+        let most = (self.longest / MULTIPLE).max(1);
+        let round = |side: usize| ((side as f32 * scale / MULTIPLE as f32).round() as usize).clamp(1, most) * MULTIPLE;
         (round(width), round(height))
     }
 }
