@@ -18,7 +18,7 @@ use crate::accounts::password::Logins;
 use crate::accounts::{Accounts, AccountsError};
 use crate::config::{AccountsSource, Config};
 use crate::delivery::{Mailer, Outbox, SettingsError};
-use crate::ftp::{Ftp, FtpError};
+use crate::ftp::{Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
@@ -129,7 +129,8 @@ pub async fn run(
     let worker = Worker::new(settings, parts, factory);
 
     // Doors: every port is taken before anything runs.
-    let ftp = Ftp::bind(&config.ftp, logins.clone(), intake.clone(), homes.clone(), ledger.clone()).await?;
+    let rooms = Rooms { logins: logins.clone(), homes: homes.clone(), intake: intake.clone(), ledger: ledger.clone() };
+    let ftp = Ftp::bind(config.ftp.clone(), rooms).await?;
     let watch = config
         .watch
         .enabled
@@ -143,7 +144,7 @@ pub async fn run(
         ftp: ftp.stats(),
         ftp_address: ftp.local_addr(),
         ftp_max_sessions: config.ftp.max_sessions,
-        engine_name: config.ocr.engine.to_string(),
+        engine_name: String::from(config.ocr.engine),
     };
     let http =
         Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
@@ -286,7 +287,7 @@ impl Vitals for Health {
             engine: self.engine_name.clone(),
             models,
             ftp_address: self.ftp_address.to_string(),
-            ftp_sessions: self.ftp.sessions_open(),
+            ftp_sessions: self.ftp.now().sessions_open,
             ftp_max_sessions: self.ftp_max_sessions,
         }
     }

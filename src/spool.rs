@@ -163,6 +163,14 @@ impl Spool {
         Ok(Staging { file, hidden: Hidden::new(path), hash: Sha256::new(), bytes: 0 })
     }
 
+    /// Stages bytes that are in memory.
+    pub fn stage_bytes(&self, bytes: &[u8]) -> Result<Staged, SpoolError> {
+        let mut staging = self.stage()?;
+        let path = staging.hidden.path.clone();
+        staging.write_all(bytes).map_err(SpoolError::io(&path, "written"))?;
+        staging.finish()
+    }
+
     /// Keeps a staged upload's bytes under their key: a hard link, folder fsynced. Twice is once.
     pub fn keep(&self, staged: &Staged) -> Result<SpoolKey, SpoolError> {
         let key = staged.key;

@@ -3,7 +3,9 @@
 
 use super::print::{print, table};
 use crate::accounts::Accounts;
-use crate::config::{AccountsSource, Config, ftp};
+use crate::config::{AccountsSource, Config};
+use crate::ftp;
+use crate::models::{Installed, Manifest};
 use crate::delivery::Mailer;
 use crate::queue::JobLedger as _;
 use crate::queue::sqlite::SqliteLedger;
@@ -105,6 +107,9 @@ fn accounts(config: &Config) -> Finding {
 
 fn ftp_ports(config: &Config) -> Finding {
     let settings = &config.ftp;
+    if let Err(error) = settings.check() {
+        return Finding::Bad(chain(&error));
+    }
     let ports = settings.passive_ports.to_string();
     let detail = format!("{}, data ports {ports}", settings.listen);
     // The kernel hands these out to outgoing connections: a data port may be taken when it is wanted.
@@ -125,10 +130,8 @@ fn ftp_tls(config: &Config) -> Finding {
     let Some(tls) = &config.ftp.tls else {
         return Finding::Good("no [ftp.tls]: plain FTP only".to_owned());
     };
-    for path in [&tls.certificate, &tls.private_key].into_iter().flatten() {
-        if let Err(error) = std::fs::read(path) {
-            return Finding::Bad(format!("{} cannot be read: {error}", path.display()));
-        }
+    if let Err(error) = tls.check() {
+        return Finding::Bad(chain(&error));
     }
     let required = match tls.require {
         ftp::Require::No => "offered",
@@ -157,12 +160,24 @@ fn mail(config: &Config) -> Finding {
 }
 
 fn models(config: &Config) -> Finding {
-    let manifest = config.ocr.models.join("manifest.toml");
-    match std::fs::read_to_string(&manifest).map(|text| text.parse::<toml::Table>()) {
-        Ok(Ok(_)) => Finding::Good(config.ocr.models.display().to_string()),
-        Ok(Err(error)) => Finding::Bad(format!("{} is not TOML: {}", manifest.display(), error.message())),
-        Err(error) => Finding::Bad(format!("{} cannot be read: {error}; `make setup` fetches the models", manifest.display())),
+    let manifest = match Manifest::open(&config.ocr.models) {
+        Ok(manifest) => manifest,
+        Err(error) => return Finding::Bad(chain(&error)),
+    };
+    for entry in manifest.entries() {
+        let path = manifest.path(entry);
+        match manifest.check(entry) {
+            Ok(Installed::Good) => {}
+            Ok(Installed::Missing) => {
+                return Finding::Bad(format!("{} is missing: run `make setup` to fetch it", path.display()));
+            }
+            Ok(Installed::Wrong(_)) => {
+                return Finding::Bad(format!("{} is not the file that the manifest names: fetch it again", path.display()));
+            }
+            Err(error) => return Finding::Bad(chain(&error)),
+        }
     }
+    Finding::Good(format!("{} files in {}, every hash right", manifest.entries().len(), config.ocr.models.display()))
 }
 
 fn limits(config: &Config) -> Finding {

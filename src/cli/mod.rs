@@ -7,6 +7,7 @@ pub mod account;
 pub mod check_config;
 pub mod jobs;
 pub mod models;
+mod print;
 pub mod read;
 pub mod serve;
 
@@ -57,14 +58,30 @@ pub struct Usage(pub String);
 /// Runs a command.
 pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
     let config = Config::load(line.config.as_deref());
+    let or_defaults = |config| config_or_defaults(line.config.is_some(), config);
     match line.command {
         Command::Serve => serve::run(config?),
-        Command::CheckConfig => check_config::run(config?),
-        Command::Read(args) => read::run(args, &config_or_defaults(line.config.is_some(), config)?),
-        Command::Account(command) => account::run(command, &config?),
-        Command::Jobs(command) => jobs::run(command, &config?),
-        Command::Models(command) => models::run(&command, &config_or_defaults(line.config.is_some(), config)?),
+        Command::CheckConfig => check_config::run(&config?),
+        Command::Read(args) => read_files(&args, &or_defaults(config)?),
+        Command::Account(command) => account::run(&command, &config?),
+        Command::Jobs(command) => jobs::run(&command, &config?),
+        Command::Models(command) => models::run(&command, &or_defaults(config)?),
     }
+}
+
+fn read_files(args: &read::ReadArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let files = engine_files(config)?;
+    let cores = cores(config.ocr.threads);
+    let engine = move |side_by_side: usize| -> anyhow::Result<Box<dyn Engine>> {
+        Ok(Box::new(TwoStage::open(&files, (cores / side_by_side).max(1))?))
+    };
+    let setup = read::Setup {
+        engine: &engine,
+        engines: Plan::of(config.ocr.threads).lanes,
+        limits: config.document_limits(),
+        max_upload: config.limits.max_upload,
+    };
+    read::run(args, &setup)
 }
 
 /// Reading files needs no configuration: where none is found (and none was named), defaults do.
@@ -102,6 +119,13 @@ pub(crate) struct Plan {
     pub threads: usize,
 }
 
+fn cores(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        given => given,
+    }
+}
+
 /// Lanes of one thread read most pages an hour, but each has sessions of its own in memory: past four
 /// of them, further threads make a page faster instead.
 const MOST_LANES: usize = 4;
@@ -109,10 +133,7 @@ const MOST_LANES: usize = 4;
 impl Plan {
     /// `threads` as `[ocr] threads` says it: 0 means all cores.
     pub fn of(threads: usize) -> Self {
-        let cores = match threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            given => given,
-        };
+        let cores = cores(threads);
         let lanes = cores.clamp(1, MOST_LANES);
         Plan { lanes, threads: (cores / lanes).max(1) }
     }

@@ -9,7 +9,7 @@
 //! at its default, which a test holds.
 
 use crate::units::Span;
-use crate::{delivery, document, http, intake, job};
+use crate::{delivery, document, ftp, http, intake, job, ocr};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +20,7 @@ mod standins;
 
 pub use sections::{AccountsSettings, AccountsSource, LimitsSettings, Retention, RetentionSettings, RetrySettings};
 pub use source::{ConfigError, Known, variable};
-pub use standins::{ftp, ocr, watch};
+pub use standins::watch;
 
 /// The file format that this version reads.
 pub const VERSION: u32 = 1;

@@ -104,7 +104,7 @@ fn run(inbox: &Receiver<Task>, factory: &EngineFactory, report: &watch::Sender<E
 fn serve(inbox: &Receiver<Task>, mut engine: Box<dyn Engine>) -> Option<()> {
     while let Ok(Task { bytes, limits, cancelled, reply }) = inbox.recv() {
         let outcome =
-            catch_unwind(AssertUnwindSafe(|| read::document(bytes, limits, engine.as_mut(), &|| cancelled.load(Ordering::Relaxed))));
+            catch_unwind(AssertUnwindSafe(|| read::document(bytes, &limits, engine.as_mut(), &|| cancelled.load(Ordering::Relaxed))));
         let panicked = outcome.is_err();
         let answer =
             outcome.unwrap_or_else(|_| Err(ReadError::Engine(EngineError::Model("the engine panicked; see the log".to_owned()))));

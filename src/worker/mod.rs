@@ -288,7 +288,7 @@ impl Lane {
         let account = self.account(lease).await;
         let (parts, job, mail) = (self.parts.clone(), lease.job.clone(), self.settings.mail);
         let finished_at = now();
-        let publishing = tokio::task::spawn_blocking(move || publish::done(&parts, &job, account.as_ref(), &read, finished_at, mail));
+        let publishing = tokio::task::spawn_blocking(move || publish::done(&parts, &job, account.as_ref(), read, finished_at, mail));
         match publishing.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
             Ok(deliveries) => (Outcome::Done, deliveries),
             Err(error) => self.fail(lease, Failure::Transient(error.to_string())).await,

@@ -15,7 +15,6 @@ use crate::queue::{JobLedger, NewDelivery, Outcome, QueueError};
 use crate::sidecar::{self, ErrorReport, Facts};
 use crate::spool::SpoolError;
 use crate::units::Timestamp;
-use std::io::Write;
 
 /// Why a run failed, by what happens next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +69,7 @@ pub fn done(
     parts: &Parts,
     job: &Job,
     account: Option<&Account>,
-    read: &Read,
+    read: Read,
     finished_at: Timestamp,
     mail: bool,
 ) -> Result<Vec<NewDelivery>, PublishError> {
@@ -139,12 +138,7 @@ fn install(parts: &Parts, job: &Job, suffix: &str, bytes: &[u8], place: bool, ke
     if !place && !keep {
         return Ok(None);
     }
-    let mut staging = parts.spool.stage()?;
-    staging.write_all(bytes).map_err(|source| match source.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => SpoolError::NoSpace { path: parts.spool.root().to_owned() },
-        _ => SpoolError::Io { path: parts.spool.root().to_owned(), doing: "written", source },
-    })?;
-    let staged = staging.finish()?;
+    let staged = parts.spool.stage_bytes(bytes)?;
     let key = if keep { Some(parts.spool.keep(&staged)?) } else { None };
     if place {
         parts.homes.install(&job.account, &job.path.beside(suffix), staged)?;

@@ -4,32 +4,25 @@
 //! whatever the document has.
 
 use crate::document::{Document, DocumentError, Format, Limits};
-use crate::ocr::{Engine, EngineError, PageText, StageTimes};
-use std::time::{Duration, Instant};
+use crate::ocr::{Engine, EngineError, PageText};
+use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent};
+use std::time::Instant;
 
-/// A document's reading before it is rendered.
+/// A document's reading before it is told whose it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Read {
     pub format: Format,
-    pub pages: Vec<PageRead>,
-    /// The engine's `name()` and `models()`.
-    pub engine: &'static str,
-    pub models: Vec<String>,
-    pub decode: Duration,
-    pub stages: StageTimes,
-    pub total: Duration,
+    pub engine: EngineInfo,
+    pub pages: Vec<(PageMeta, PageText)>,
+    pub spent: Spent,
 }
 
-/// One page of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PageRead {
-    /// From 1.
-    pub number: u32,
-    /// Clockwise turn in degrees that the document's own orientation asked for; the engine's comes on top.
-    pub rotation: u16,
-    /// The file ended before the page did.
-    pub truncated: bool,
-    pub text: PageText,
+impl Read {
+    /// What the sidecars are rendered from.
+    #[must_use]
+    pub fn reading(self, facts: &Facts<'_>) -> Reading {
+        Reading::new(facts, self.format, self.engine, self.pages, self.spent)
+    }
 }
 
 /// Why a document was not read.
@@ -48,32 +41,23 @@ pub enum ReadError {
 }
 
 /// Reads all pages; asks `cancelled` before each.
-pub fn document(bytes: Vec<u8>, limits: Limits, engine: &mut dyn Engine, cancelled: &dyn Fn() -> bool) -> Result<Read, ReadError> {
+pub fn document(bytes: Vec<u8>, limits: &Limits, engine: &mut dyn Engine, cancelled: &dyn Fn() -> bool) -> Result<Read, ReadError> {
     let started = Instant::now();
-    let mut document = Document::open(bytes, &limits)?;
-    let mut read = Read {
-        format: document.format(),
-        pages: Vec::new(),
-        engine: engine.name(),
-        models: engine.models(),
-        decode: started.elapsed(),
-        stages: StageTimes::default(),
-        total: Duration::ZERO,
-    };
+    let mut document = Document::open(bytes, limits)?;
+    let mut decode = started.elapsed();
+    let mut pages = Vec::new();
     for index in 0..document.page_count() {
         if cancelled() {
             return Err(ReadError::Cancelled);
         }
         let decoding = Instant::now();
         let page = document.page(index)?;
-        read.decode += decoding.elapsed();
+        decode += decoding.elapsed();
         let text = engine.read(&[&page]).pop().unwrap_or_else(|| Err(EngineError::Model("the engine gave no answer".to_owned())))?;
-        read.stages.detect += text.timing.detect;
-        read.stages.recognize += text.timing.recognize;
-        read.pages.push(PageRead { number: page.number, rotation: page.rotation, truncated: page.truncated, text });
+        pages.push((PageMeta::from(&page), text));
     }
-    read.total = started.elapsed();
-    Ok(read)
+    let engine = EngineInfo { name: engine.name().to_owned(), models: engine.models() };
+    Ok(Read { format: document.format(), engine, pages, spent: Spent { decode, total: started.elapsed() } })
 }
 
 #[cfg(test)]
@@ -103,9 +87,9 @@ mod tests {
 
     #[test]
     fn every_page_is_read_in_order() {
-        let read = document(fixture(), Limits::default(), &mut Measure, &|| false).unwrap();
-        assert_eq!(read.pages.iter().map(|p| p.number).collect::<Vec<_>>(), [1, 2]);
-        assert!(read.pages.iter().all(|p| p.text.width > 0 && p.text.height > 0));
+        let read = document(fixture(), &Limits::default(), &mut Measure, &|| false).unwrap();
+        assert_eq!(read.pages.iter().map(|(meta, _)| meta.number).collect::<Vec<_>>(), [1, 2]);
+        assert!(read.pages.iter().all(|(meta, text)| text.width == meta.width && meta.width > 0));
     }
 
     #[test]
@@ -115,12 +99,12 @@ mod tests {
             asked.set(asked.get() + 1);
             asked.get() > 1
         };
-        assert_eq!(document(fixture(), Limits::default(), &mut Measure, &cancel_after_first), Err(ReadError::Cancelled));
+        assert_eq!(document(fixture(), &Limits::default(), &mut Measure, &cancel_after_first), Err(ReadError::Cancelled));
     }
 
     #[test]
     fn what_is_no_document_is_told_apart_from_an_engine_that_fails() {
-        let error = document(b"Dear Sir".to_vec(), Limits::default(), &mut Measure, &|| false).unwrap_err();
+        let error = document(b"Dear Sir".to_vec(), &Limits::default(), &mut Measure, &|| false).unwrap_err();
         assert_eq!(error, ReadError::Document(DocumentError::Unsupported));
     }
 }
