@@ -25,16 +25,16 @@ use crate::intake::Intake;
 use crate::queue::QueueError;
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::spool::{Spool, SpoolError};
-use crate::units::ByteSize;
-use crate::watch::{Watch, WatchHealth};
+use crate::units::{ByteSize, Timestamp};
+use crate::watch::{self, Watch};
 use crate::worker::engine::{EngineFactory, EngineState};
 use crate::worker::{EngineHealth, Parts, Settings, Worker};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::watch as flag;
 
 /// Why the daemon did not start. All of it is for the operator to mend.
 #[derive(Debug, thiserror::Error)]
@@ -134,7 +134,7 @@ pub async fn run(
     let watch = config
         .watch
         .enabled
-        .then(|| Watch::new(config.watch.clone(), homes.clone(), accounts.clone(), intake.clone(), ledger.clone()));
+        .then(|| Watch::new(config.watch, homes.clone(), accounts.clone(), intake.clone(), ledger.clone()));
     let vitals = Health {
         engine: worker.health(),
         watch: watch.as_ref().map(Watch::health),
@@ -150,10 +150,10 @@ pub async fn run(
         Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
     let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr() };
 
-    let (close_doors, doors) = watch::channel(false);
-    let (stop_work, working) = watch::channel(false);
-    let (stop_mail, mailing) = watch::channel(false);
-    let (stop_http, showing) = watch::channel(false);
+    let (close_doors, doors) = flag::channel(false);
+    let (stop_work, working) = flag::channel(false);
+    let (stop_mail, mailing) = flag::channel(false);
+    let (stop_http, showing) = flag::channel(false);
     let grace = config.shutdown_grace.0;
     let ftp = tokio::spawn(ftp.run(raised(doors.clone()), grace));
     let watch = watch.map(|watch| tokio::spawn(watch.run(raised(doors))));
@@ -198,8 +198,8 @@ pub async fn run(
 }
 
 /// Resolves when the flag is raised (or its owner is gone).
-async fn raised(mut flag: watch::Receiver<bool>) {
-    let _ = flag.wait_for(|raised| *raised).await;
+async fn raised(mut raised: flag::Receiver<bool>) {
+    let _ = raised.wait_for(|raised| *raised).await;
 }
 
 async fn ended<T>(name: &str, limit: Duration, task: tokio::task::JoinHandle<T>) -> Option<T> {
@@ -227,7 +227,7 @@ fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
 /// How the daemon is, for `http`.
 struct Health {
     engine: EngineHealth,
-    watch: Option<WatchHealth>,
+    watch: Option<watch::Health>,
     rescan: Duration,
     spool: Spool,
     floor: u64,
@@ -259,9 +259,10 @@ impl Health {
         }
     }
 
-    fn watch_part(&self, health: &WatchHealth) -> Part {
-        match health.last_scan_age() {
-            // Two rescans late, and then some for a large home: something hangs.
+    fn watch_part(&self, health: &watch::Health) -> Part {
+        let now = Timestamp::from_system(SystemTime::now());
+        match health.report().last_scan.map(|last| now.since(last)) {
+            // Two rescans late, and then some for large homes: something hangs.
             Some(age) if age <= self.rescan * 3 + Duration::from_secs(60) => {
                 Part { name: "watcher", ok: true, detail: format!("last scan {} s ago", age.as_secs()) }
             }

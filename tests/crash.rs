@@ -29,7 +29,7 @@ fn twenty_kills_lose_nothing_and_double_nothing() {
             stop.store(false, Ordering::SeqCst);
             let running = &daemon;
             for client in 0..2 {
-                let (acknowledged, attempted, stop, page, page_bytes) = (&acknowledged, &attempted, &stop, &page, &page_bytes);
+                let (acknowledged, attempted, stop, page_bytes) = (&acknowledged, &attempted, &stop, &page_bytes);
                 scope.spawn(move || {
                     // Bytes differ from file to file, so that nothing is answered from another's.
                     let scratch = running.folder().join(format!("client-{client}.png"));
@@ -52,7 +52,6 @@ fn twenty_kills_lose_nothing_and_double_nothing() {
             let pid = running.pid();
             assert!(std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
             stop.store(true, Ordering::SeqCst);
-            drop(page);
         });
         daemon.kill();
         daemon.run();

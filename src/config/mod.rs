@@ -9,18 +9,16 @@
 //! at its default, which a test holds.
 
 use crate::units::Span;
-use crate::{delivery, document, ftp, http, intake, job, ocr};
+use crate::{delivery, document, ftp, http, intake, job, ocr, watch};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 mod sections;
 mod source;
-mod standins;
 
 pub use sections::{AccountsSettings, AccountsSource, LimitsSettings, Retention, RetentionSettings, RetrySettings};
 pub use source::{ConfigError, Known, variable};
-pub use standins::watch;
 
 /// The file format that this version reads.
 pub const VERSION: u32 = 1;
