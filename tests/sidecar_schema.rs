@@ -94,7 +94,8 @@ fn readings_fit_their_schema() {
 fn what_is_no_reading_is_refused() {
     let validator = validator("reading-1.schema.json");
     let good = rendered(&reading(None, false));
-    let breakages: [(&str, fn(&mut Value)); 12] = [
+    type Breakage = (&'static str, fn(&mut Value));
+    let breakages: [Breakage; 12] = [
         ("another version", |v| v["schema"] = json!("inkport/reading/2")),
         ("no text", |v| drop(v.as_object_mut().unwrap().remove("text"))),
         ("no fields", |v| drop(v.as_object_mut().unwrap().remove("fields"))),

@@ -303,7 +303,7 @@ mod tests {
         let big = pgm(folder.path(), "big.pgm", 100, 100);
         let out = folder.path().join("new/out");
         let (text, out_arg) = (text.to_str().unwrap(), out.to_str().unwrap());
-        let command = args(&["--format", "text,json", "--out", out_arg, &a, &text, "gone.jpg", &b, &thin, &big]);
+        let command = args(&["--format", "text,json", "--out", out_arg, &a, text, "gone.jpg", &b, &thin, &big]);
         let (ended, complaints) = read(&command, 5000);
         assert_eq!(ended, Ended::SomeUnreadable);
         let reasons = ["more than the 5000B allowed", "cannot be opened", "not a document", "page 1: the page cannot be read"];

@@ -6,6 +6,7 @@
 //! its caller, so every call into it runs on a thread of its own with a stack that is large enough;
 //! joining that thread also keeps a panic inside.
 
+use super::orient::Canvas;
 use super::{DocumentError, Limits, Page, pdf_guard};
 use hayro::hayro_interpret::hayro_syntax::{LoadPdfError, Pdf, page::Page as PdfPage};
 use hayro::hayro_interpret::{
@@ -94,12 +95,15 @@ impl PdfPages {
                 &PixmapSettings { x_scale: exact(width, width_pt), y_scale: exact(height, height_pt), bg_color: WHITE },
             );
             // On an opaque white ground premultiplied and straight colours are the same.
-            let rgb: Arc<[u8]> = pixmap.data_as_u8_slice().chunks_exact(4).flat_map(|p| [p[0], p[1], p[2]]).collect();
+            let mut canvas = Canvas::white(pixmap.width().into(), pixmap.height().into());
+            for (pixel, rgb) in pixmap.data_as_u8_slice().chunks_exact(4).zip(canvas.pixels().chunks_exact_mut(3)) {
+                rgb.copy_from_slice(&pixel[..3]);
+            }
             Ok(Page {
                 number: u32::try_from(index + 1).unwrap_or(u32::MAX),
-                width: pixmap.width().into(),
-                height: pixmap.height().into(),
-                rgb,
+                width: canvas.width,
+                height: canvas.height,
+                rgb: canvas.rgb,
                 rotation: 0,
                 truncated: self.truncated,
             })

@@ -11,6 +11,8 @@ use std::io::Read;
 
 /// Bytes that a stream without pixels (drawing commands, fonts, tables of objects) may unpack to.
 const MAX_UNPACKED: u64 = 128 << 20;
+/// What all tables of objects together may unpack to while they are counted.
+const MAX_COUNTED: u64 = 4 << 30;
 /// Deflate repeats at most 258 bytes per two bits.
 const DEFLATE_RATIO: u64 = 1032;
 /// LZW's longest string is bounded by its 4096 codes; a code takes 9 bits at least.
@@ -28,7 +30,7 @@ fn bomb(detail: String) -> DocumentError {
 /// Before anything is parsed: object streams and cross-reference streams are unpacked while a PDF is
 /// opened, so they are found by their words and counted.
 pub(super) fn check_before_parsing(bytes: &[u8]) -> Result<(), DocumentError> {
-    let mut at = 0;
+    let (mut at, mut counted) = (0, 0);
     while let Some(found) = find(&bytes[at..], b"stream") {
         let word = at + found;
         at = word + 6;
@@ -41,11 +43,16 @@ pub(super) fn check_before_parsing(bytes: &[u8]) -> Result<(), DocumentError> {
         }
         let data = &bytes[at..];
         let data = data.strip_prefix(b"\r\n").or_else(|| data.strip_prefix(b"\n")).unwrap_or(data);
-        // Up to the next end marker at most; a marker inside the data only makes the bound smaller for
-        // data that the inflater, which is given the rest of the file, still counts in full.
-        let length = find(data, b"endstream").unwrap_or(data.len()) as u64;
-        if length * DEFLATE_RATIO > MAX_UNPACKED && count(flate2::read::ZlibDecoder::new(data), MAX_UNPACKED) > MAX_UNPACKED {
-            return Err(bomb(format!("a table of objects in it unpacks to more than {MAX_UNPACKED} bytes")));
+        // A table that ends soon enough cannot be a bomb. The end is looked for only that far, and all
+        // counting together is bounded, so that a file full of such words costs no more than its size.
+        let harmless = usize::try_from(MAX_UNPACKED / DEFLATE_RATIO).unwrap_or(usize::MAX);
+        if find(&data[..data.len().min(harmless)], b"endstream").is_some() || data.len() <= harmless {
+            continue;
+        }
+        let size = count(flate2::read::ZlibDecoder::new(data), MAX_UNPACKED);
+        counted += size;
+        if size > MAX_UNPACKED || counted > MAX_COUNTED {
+            return Err(bomb(format!("its tables of objects unpack to more than {MAX_UNPACKED} bytes")));
         }
     }
     Ok(())
