@@ -17,7 +17,7 @@ const KILLS: usize = 20;
 #[test]
 fn twenty_kills_lose_nothing_and_double_nothing() {
     let mut daemon = Daemon::start("");
-    let page = common::repository().join("tests/fixtures/page.png");
+    let page = common::repository().join("tests/fixtures/receipt.png");
     let page_bytes = fs::read(&page).unwrap();
     let acknowledged = Mutex::new(Vec::<String>::new());
     let attempted = AtomicUsize::new(0);

@@ -21,10 +21,10 @@ fn cases() -> Vec<Case> {
     let case = |file: PathBuf, name, pages, words| Case { file, name, pages, words };
     let fixtures = repository().join("tests/fixtures");
     let mut cases = vec![
-        case(fixtures.join("page.jpg"), "own.jpg", 1, &["Harbour", "Stationers"]),
-        case(fixtures.join("page.png"), "own.png", 1, &["Harbour", "Stationers"]),
-        case(fixtures.join("fax_g4_2pages.tif"), "own.tif", 2, &["Harbour"]),
-        case(fixtures.join("digital.pdf"), "own.pdf", 1, &["Harbour"]),
+        case(fixtures.join("letter-exif6.jpg"), "own.jpg", 1, &["Marigold", "48213"]),
+        case(fixtures.join("receipt.png"), "own.png", 1, &["CORNER BAKERY", "Rye bread 4.20"]),
+        case(fixtures.join("fax.tif"), "own.tif", 2, &["forty crates of pears", "north gate"]),
+        case(fixtures.join("digital.pdf"), "own.pdf", 1, &["Garden Club", "3 March 2027"]),
     ];
     match shared_data() {
         Some(data) => cases.extend([
@@ -112,7 +112,7 @@ fn pages_go_in_by_ftp_and_come_out_as_text_and_mail() {
 #[test]
 fn sigterm_lets_the_running_job_end_and_the_rest_waits_for_the_next_start() {
     let mut daemon = Daemon::start("");
-    let page = repository().join("tests/fixtures/page.png");
+    let page = repository().join("tests/fixtures/receipt.png");
     for number in 0..6 {
         daemon.upload(&page, &format!("page-{number}.png")).unwrap();
     }
@@ -158,7 +158,7 @@ fn hostile_files_end_as_the_contract_says_and_the_daemon_goes_on() {
         fs::write(&scratch, bytes).unwrap();
         daemon.upload(&scratch, name).unwrap();
     };
-    let whole = fs::read(repository().join("tests/fixtures/page.jpg")).unwrap();
+    let whole = fs::read(repository().join("tests/fixtures/letter-exif6.jpg")).unwrap();
     upload(&whole[..whole.len() * 2 / 3], "truncated.jpg");
     upload(b"Dear Sir or Madam,\nthis is a letter.\n", "letter.jpg");
     upload(b"", "zero.jpg");
@@ -178,7 +178,7 @@ fn hostile_files_end_as_the_contract_says_and_the_daemon_goes_on() {
     // Read as far as it goes, and said so.
     assert_eq!(job("truncated.jpg").unwrap()["state"], "done");
     assert_eq!(json("truncated.jpg.json")["truncated"], true);
-    assert!(fs::read_to_string(home.join("truncated.jpg.txt")).unwrap().contains("Harbour"));
+    assert!(fs::read_to_string(home.join("truncated.jpg.txt")).unwrap().contains("Quill"));
 
     // Stored untouched, rejected with its reason.
     let mut rejected = vec![("letter.jpg", "unsupported-format"), ("bomb.png", "too-many-pixels")];
@@ -222,7 +222,7 @@ fn files_that_arrive_without_ftp_are_read_too_and_once() {
     let home = daemon.home(ACCOUNT);
     // The home is made with the first login; a share may put files there before any.
     fs::create_dir_all(home.join("in")).unwrap();
-    let page = repository().join("tests/fixtures/page.png");
+    let page = repository().join("tests/fixtures/receipt.png");
     fs::copy(&page, home.join("in/dropped.png")).unwrap();
     fs::copy(&page, home.join("in/still-uploading.png.part")).unwrap();
     daemon.upload(&page, "uploaded.png").unwrap();
@@ -249,7 +249,7 @@ fn files_that_arrive_without_ftp_are_read_too_and_once() {
 fn a_second_upload_of_a_name_is_a_second_job_and_its_sidecars_stay() {
     let mut daemon = Daemon::start("");
     let fixtures = repository().join("tests/fixtures");
-    daemon.upload(&fixtures.join("page.png"), "scan").unwrap();
+    daemon.upload(&fixtures.join("receipt.png"), "scan").unwrap();
     daemon.upload(&fixtures.join("digital.pdf"), "scan").unwrap();
     let jobs = daemon.settled();
     assert_eq!(jobs.len(), 2);

@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn fixture() -> Vec<u8> {
-        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/fax_g4_2pages.tif")).unwrap()
+        std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/fax.tif")).unwrap()
     }
 
     #[test]
