@@ -64,6 +64,15 @@ struct Eyes {
     ledger: SqliteLedger,
 }
 
+/// What a scan came to.
+struct Scanned {
+    new: Vec<(Key, FileIdentity)>,
+    /// What is known of the other files that are there.
+    known: Known,
+    /// It stopped looking at `room` new ones.
+    more: bool,
+}
+
 /// A reason to stop for now; the sentence is for the log and the report.
 type Trouble = String;
 
@@ -91,8 +100,7 @@ impl Eyes {
         Ok(!has_job)
     }
 
-    /// The new files, and what is known of the others now. True if it had to stop at `room`.
-    fn scan(&self, known: &Known, room: usize) -> Result<(Vec<(Key, FileIdentity)>, Known, bool), Trouble> {
+    fn scan(&self, known: &Known, room: usize) -> Result<Scanned, Trouble> {
         let (mut new, mut seen, mut more) = (Vec::new(), Known::default(), false);
         let mut failed = None;
         for account in self.accounts.list().map_err(|error| trouble(&error))? {
@@ -122,7 +130,7 @@ impl Eyes {
                 (None, Err(error)) => tracing::warn!(account.name = %name, error = trouble(&error), "a home cannot be scanned"),
             }
         }
-        Ok((new, seen, more))
+        Ok(Scanned { new, known: seen, more })
     }
 
     /// The file at this path, if it is still to be taken.
@@ -176,7 +184,7 @@ impl Patrol {
         })
         .await;
         match scanned {
-            Ok(Ok((new, known, more))) => {
+            Ok(Ok(Scanned { new, known, more })) => {
                 self.known = known;
                 for (key, file) in new {
                     self.wait(key, file, now);
@@ -498,8 +506,8 @@ mod tests {
             fs::write(house.home(&format!("{number}.jpg")), [number]).unwrap();
         }
         let (known, eyes) = (Known::default(), house.patrol.eyes.clone());
-        let (new, _, more) = eyes.scan(&known, 2).unwrap();
-        assert_eq!((new.len(), more), (2, true));
+        let scanned = eyes.scan(&known, 2).unwrap();
+        assert_eq!((scanned.new.len(), scanned.more), (2, true));
         house.scan(0).await;
         house.patrol.take_due(house.at(2), 2).await;
         assert_eq!((house.jobs(), house.patrol.waiting.len()), (2, 1));
