@@ -104,6 +104,18 @@ impl Homes {
         Ok(identity)
     }
 
+    /// What an [`install`](Self::install) under this name would replace: `None` if nothing. Fails as the
+    /// install would, where the folder is missing or the name is a folder's.
+    pub fn would_replace(&self, account: &AccountName, path: &VirtualPath) -> Result<Option<FileIdentity>, HomeError> {
+        let named = |source| error(self.shown(account, path), "written", source);
+        match self.folder(account, path).map_err(named)?.symlink_metadata(path.file_name()) {
+            Ok(found) if found.is_dir() => Err(HomeError::NotAPlace { path: self.shown(account, path) }),
+            Ok(found) => Ok(Some(identity_of(&found))),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(named(source)),
+        }
+    }
+
     /// What lies under the name: `None` if nothing, or not a regular file.
     pub fn identity(&self, account: &AccountName, path: &VirtualPath) -> Result<Option<FileIdentity>, HomeError> {
         Ok(self.metadata(account, path)?.filter(Metadata::is_file).map(|file| identity_of(&file)))
@@ -393,6 +405,11 @@ mod tests {
         let house = house();
         std::fs::create_dir(house.home().join("folder")).unwrap();
         house.install("/file", b"x").unwrap();
+        for path in ["/missing/x", "/folder", "/file/x", &"x".repeat(300)] {
+            assert!(house.homes.would_replace(&house.alice, &at(path)).is_err(), "{path}");
+        }
+        assert!(house.homes.would_replace(&house.alice, &at("/file")).unwrap().is_some());
+        assert!(house.homes.would_replace(&house.alice, &at("/folder/x")).unwrap().is_none());
         assert!(matches!(house.install("/missing/x", b"x"), Err(HomeError::Missing { .. })));
         assert!(matches!(house.install("/folder", b"x"), Err(HomeError::NotAPlace { .. })));
         assert!(matches!(house.install("/file/x", b"x"), Err(HomeError::NotAPlace { .. })));

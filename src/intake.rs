@@ -8,15 +8,27 @@
 //! A crash between 2 and 3 leaves a whole file without a job and without an answer: the scan at
 //! start finds it. While an upload is between 2 and 3 its path is *in flight*, and `watch` leaves it
 //! alone; together with the file identity in the job row this makes one upload one job, however often
-//! it is seen.
+//! it is seen. Uploads of one path go through one after the other, so the newest bytes in the home
+//! belong to the newest job.
+//!
+//! Waiting may be cancelled, working may not: once begun, an upload goes through even if its door
+//! stops listening.
 
 use crate::account::{AccountName, VirtualPath};
 use crate::homes::{HomeError, Homes};
-use crate::job::{Door, JobId};
-use crate::queue::QueueError;
+use crate::job::{Door, FileIdentity, JobId, SpoolKey};
 use crate::queue::sqlite::SqliteQueue;
-use crate::spool::{Spool, SpoolError, Staged, Staging};
-use std::sync::Arc;
+use crate::queue::{NewJob, Queue, QueueError};
+use crate::spool::{self, Spool, SpoolError, Staged, Staging};
+use crate::units::Timestamp;
+use slots::{Slot, Slots};
+use std::future::Future;
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+mod names;
+mod slots;
 
 /// What may come in. From `[limits]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,44 +79,296 @@ pub enum IntakeError {
 /// The only way in; cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    spool: Spool,
+    homes: Homes,
+    queue: SqliteQueue,
+    limits: Limits,
+    slots: Arc<Slots>,
+    /// Each id is higher than the one before, also within a millisecond.
+    ids: Mutex<ulid::Generator>,
+}
+
+impl std::fmt::Debug for Intake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Intake").field("homes", &self.inner.homes.root()).finish_non_exhaustive()
+    }
 }
 
 impl Intake {
     #[must_use]
     pub fn new(spool: Spool, homes: Homes, queue: SqliteQueue, limits: Limits) -> Self {
-        let _ = (spool, homes, queue, limits);
-        todo!()
+        let (slots, ids) = (Arc::default(), Mutex::new(ulid::Generator::new()));
+        Intake { inner: Arc::new(Inner { spool, homes, queue, limits, slots, ids }) }
     }
 
     #[must_use]
     pub fn limits(&self) -> Limits {
-        todo!()
+        self.inner.limits
     }
 
     /// Room for a new upload: refused below `min-free-space`. Blocking (one statvfs, one open).
     pub fn begin(&self) -> Result<Staging, IntakeError> {
-        todo!()
+        self.inner.begin()
+    }
+
+    /// Whether a file of this name would be read: not a temporary name and not a sidecar's. Blocking
+    /// (it may look for the file that a sidecar belongs to).
+    #[must_use]
+    pub fn is_document(&self, account: &AccountName, path: &VirtualPath) -> bool {
+        self.inner.is_document(account, path)
     }
 
     /// Makes an upload durable; see the module's order. When this is `Ok`, the door may say yes.
+    ///
+    /// When the job cannot be committed, a new file is taken out of the home again, so that nothing
+    /// lies there that was refused. One that replaced an older file stays (the older one is gone), and
+    /// the next scan takes it.
     pub async fn accept(&self, upload: Upload) -> Result<Accepted, IntakeError> {
-        let _ = upload;
-        todo!()
+        let inner = Arc::clone(&self.inner);
+        to_its_end(async move { inner.accept(upload).await }).await
     }
 
     /// A file that already lies in the home under this name, complete as far as the caller can tell
     /// (a rename over FTP, a drop by another way). Its bytes are copied into the spool, not linked:
     /// whoever wrote it there may write into it again.
     pub async fn take(&self, account: &AccountName, path: &VirtualPath, door: Door) -> Result<Accepted, IntakeError> {
-        let _ = (account, path, door);
-        todo!()
+        let (inner, account, path) = (Arc::clone(&self.inner), account.clone(), path.clone());
+        to_its_end(async move { inner.take(account, path, door).await }).await
     }
 
-    /// A client renamed a file or folder. From a temporary name to a document's this completes an
-    /// upload; else the jobs of `from` follow to `to`.
+    /// A client renamed a file or folder; it lies under its new name already. From a name that is not a
+    /// document's (a temporary one) to one that is, this completes an upload and answers as
+    /// [`take`](Self::take) does; else the jobs of `from` follow to `to`, and the answer is `Stored`.
+    /// Either way the rename itself is durable after.
     pub async fn renamed(&self, account: &AccountName, from: &VirtualPath, to: &VirtualPath) -> Result<Accepted, IntakeError> {
-        let _ = (account, from, to);
-        todo!()
+        let (inner, account, from, to) = (Arc::clone(&self.inner), account.clone(), from.clone(), to.clone());
+        to_its_end(async move { inner.renamed(account, from, to).await }).await
     }
 }
+
+/// Runs to its end whether or not the caller waits for it.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, IntakeError>> + Send + 'static,
+) -> Result<T, IntakeError> {
+    joined(tokio::spawn(work).await)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, IntakeError> + Send + 'static) -> Result<T, IntakeError> {
+    joined(tokio::task::spawn_blocking(work).await)
+}
+
+fn joined<T>(result: Result<Result<T, IntakeError>, tokio::task::JoinError>) -> Result<T, IntakeError> {
+    match result {
+        Ok(result) => result,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only when the whole runtime goes down.
+            Err(_) => Err(QueueError::Closed.into()),
+        },
+    }
+}
+
+/// An upload in its place, which a job is still to be made of.
+struct Placed {
+    job: NewJob,
+    /// There was another file under the name.
+    replaced: bool,
+}
+
+/// What a look at a file in a home came to.
+enum Looked {
+    Spooled { key: SpoolKey, identity: FileIdentity },
+    Otherwise(Accepted),
+}
+
+impl Inner {
+    fn begin(&self) -> Result<Staging, IntakeError> {
+        self.check_space()?;
+        Ok(self.spool.stage()?)
+    }
+
+    fn check_space(&self) -> Result<(), IntakeError> {
+        let floor = self.limits.min_free_space;
+        if self.spool.free_space()? < floor { Err(IntakeError::NoSpace { floor }) } else { Ok(()) }
+    }
+
+    fn check_size(&self, bytes: u64) -> Result<(), IntakeError> {
+        let limit = self.limits.max_upload;
+        if bytes > limit { Err(IntakeError::TooLarge { limit }) } else { Ok(()) }
+    }
+
+    fn is_document(&self, account: &AccountName, path: &VirtualPath) -> bool {
+        let is_there = |base: &VirtualPath| self.homes.identity(account, base).is_ok_and(|found| found.is_some());
+        !names::is_temporary(path) && !names::is_sidecar(path, is_there)
+    }
+
+    async fn accept(self: Arc<Self>, upload: Upload) -> Result<Accepted, IntakeError> {
+        self.check_size(upload.staged.bytes())?;
+        let (account, path, door) = (upload.account.clone(), upload.path.clone(), upload.door);
+        let slot = self.slots.enter(&account, &path).await;
+        let inner = Arc::clone(&self);
+        let (placed, slot) = blocking(move || Ok((inner.place(upload)?, slot))).await?;
+        let Some(Placed { job, replaced }) = placed else { return Ok(Accepted::Stored) };
+        let (id, bytes) = (job.id, job.bytes);
+        match self.queue.enqueue(job).await {
+            Ok(id) => {
+                tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "an upload was accepted");
+                Ok(Accepted::Job(id))
+            }
+            Err(error) => {
+                tracing::error!(job.id = %id, account.name = %account, %error, upload.replaced = replaced, "an upload has no job and is refused");
+                if !replaced {
+                    let inner = Arc::clone(&self);
+                    let _ = blocking(move || {
+                        let removed = inner.homes.remove(&account, &path);
+                        drop(slot);
+                        if let Err(error) = removed {
+                            tracing::error!(account.name = %account, %error, "a refused upload cannot be removed; the next scan takes it");
+                        }
+                        Ok(())
+                    })
+                    .await;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Blocking: spool, home, stale sidecars. `None`: it is no document, and is only kept in the home.
+    fn place(&self, upload: Upload) -> Result<Option<Placed>, IntakeError> {
+        let Upload { account, path, staged, door } = upload;
+        if !self.is_document(&account, &path) {
+            self.homes.install(&account, &path, staged)?;
+            return Ok(None);
+        }
+        // Before the spool: what is refused must not stay there.
+        let replaced = self.homes.would_replace(&account, &path)?.is_some();
+        let key = if staged.bytes() > 0 { Some(self.spool.keep(&staged)?) } else { None };
+        let identity = self.homes.install(&account, &path, staged)?;
+        // What a reader would take for this file's. Of a new file only what is made of every file: the
+        // others may be somebody's own.
+        let stale: &[&str] = if replaced { &names::SIDECARS } else { &names::SIDECARS[..3] };
+        if let Err(error) = self.homes.remove_beside(&account, &path, stale) {
+            tracing::warn!(account.name = %account, %error, "a stale sidecar stays until the new one replaces it");
+        }
+        Ok(key.map(|key| Placed { job: self.new_job(account, path, key, identity, door), replaced }))
+    }
+
+    async fn take(self: Arc<Self>, account: AccountName, path: VirtualPath, door: Door) -> Result<Accepted, IntakeError> {
+        let slot = match door {
+            // The scan comes by again; a client waits for its answer.
+            Door::Watch => match self.slots.try_enter(&account, &path) {
+                Some(slot) => slot,
+                None => return Ok(Accepted::NotNow),
+            },
+            Door::Ftp => self.slots.enter(&account, &path).await,
+        };
+        self.take_in(account, path, door, slot).await
+    }
+
+    async fn take_in(
+        self: Arc<Self>,
+        account: AccountName,
+        path: VirtualPath,
+        door: Door,
+        slot: Slot,
+    ) -> Result<Accepted, IntakeError> {
+        let inner = Arc::clone(&self);
+        let (job, slot) = blocking(move || {
+            Ok(match inner.look(&account, &path)? {
+                Looked::Spooled { key, identity } => (Ok(inner.new_job(account, path, key, identity, door)), slot),
+                Looked::Otherwise(accepted) => (Err(accepted), slot),
+            })
+        })
+        .await?;
+        let job = match job {
+            Ok(job) => job,
+            Err(accepted) => return Ok(accepted),
+        };
+        let (account, bytes) = (job.account.clone(), job.bytes);
+        let accepted = match self.queue.enqueue_unless_known(job).await? {
+            Ok(id) => {
+                tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "a file was taken");
+                Accepted::Job(id)
+            }
+            Err(id) => Accepted::Known(id),
+        };
+        drop(slot);
+        Ok(accepted)
+    }
+
+    /// Blocking: a copy of the file in the spool, if it is a document and did not change meanwhile.
+    fn look(&self, account: &AccountName, path: &VirtualPath) -> Result<Looked, IntakeError> {
+        if !self.is_document(account, path) {
+            return Ok(Looked::Otherwise(Accepted::Stored));
+        }
+        let not_now = Ok(Looked::Otherwise(Accepted::NotNow));
+        let Some(identity) = self.homes.identity(account, path)? else { return not_now };
+        if identity.bytes == 0 {
+            return Ok(Looked::Otherwise(Accepted::Stored));
+        }
+        self.check_size(identity.bytes)?;
+        let mut file = match self.homes.open_file(account, path) {
+            Ok(file) => file,
+            Err(HomeError::Missing { .. } | HomeError::NotAPlace { .. }) => return not_now,
+            Err(error) => return Err(error.into()),
+        };
+        let mut staging = self.begin()?;
+        // One byte more would be seen as a change; without end it may not grow.
+        let copied = spool::copy_all(&mut Read::by_ref(&mut file).take(identity.bytes + 1), &mut staging);
+        let after = file.metadata().map(|file| spool::identity_of(&file));
+        if let Err(source) = copied {
+            let path = self.homes.root().join(account.as_str()).join(path.relative());
+            return Err(if spool::is_full(&source) {
+                SpoolError::NoSpace { path }.into()
+            } else {
+                SpoolError::Io { path, doing: "copied", source }.into()
+            });
+        }
+        let unchanged = after.is_ok_and(|after| after == identity) && self.homes.identity(account, path)? == Some(identity);
+        if !unchanged || staging.bytes() != identity.bytes {
+            return not_now;
+        }
+        let key = self.spool.keep(&staging.finish()?)?;
+        Ok(Looked::Spooled { key, identity })
+    }
+
+    async fn renamed(self: Arc<Self>, account: AccountName, from: VirtualPath, to: VirtualPath) -> Result<Accepted, IntakeError> {
+        let slot = self.slots.enter(&account, &to).await;
+        let (inner, whose, old, new) = (Arc::clone(&self), account.clone(), from.clone(), to.clone());
+        let completes = blocking(move || {
+            inner.homes.sync_around(&whose, &new)?;
+            if old.folder() != new.folder() {
+                match inner.homes.sync_around(&whose, &old) {
+                    // The folder it came from may be gone by now.
+                    Ok(()) | Err(HomeError::Missing { .. } | HomeError::NotAPlace { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            let is_file = inner.homes.identity(&whose, &new)?.is_some();
+            Ok(is_file && !inner.is_document(&whose, &old) && inner.is_document(&whose, &new))
+        })
+        .await?;
+        if completes {
+            return self.take_in(account, to, Door::Ftp, slot).await;
+        }
+        self.queue.relocate(account, from, to).await?;
+        Ok(Accepted::Stored)
+    }
+
+    fn new_job(&self, account: AccountName, path: VirtualPath, spool: SpoolKey, identity: FileIdentity, door: Door) -> NewJob {
+        let id = {
+            let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            ids.generate().unwrap_or_else(ulid::Overflow::commit_overflow_increment)
+        };
+        let received_at = Timestamp::from_system(SystemTime::now());
+        NewJob { id: JobId(id), account, path, spool, bytes: identity.bytes, identity, door, received_at }
+    }
+}
+
+#[cfg(test)]
+mod tests;
