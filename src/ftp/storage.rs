@@ -1,0 +1,435 @@
+//! What libunftp does with files, done our way: its own backend answers what needs nothing of ours,
+//! and an upload goes through [`receive`] and `intake`, so that the 226 it sends after
+//! [`put`](StorageBackend::put) is true.
+//!
+//! libunftp turns an error's kind into the reply's code and drops its text; the text goes to the log.
+
+use super::auth::User;
+use super::listing::Entry;
+use super::receive::{Bounds, ReceiveError, receive};
+use super::session::{Session, UploadGuard};
+use super::{Parts, blocking, sidecars};
+use crate::account::{Account, VirtualPath};
+use crate::homes::{HomeError, Homes};
+use crate::intake::{Accepted, IntakeError, Upload};
+use crate::job::Door;
+use crate::queue::{JobLedger, QueueError};
+use crate::spool::{SpoolError, Staging};
+use async_trait::async_trait;
+use std::fmt::Debug;
+use std::io::{self, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use unftp_core::storage::{Error, ErrorKind, FEATURE_RESTART, Fileinfo, Metadata, Result, StorageBackend};
+
+/// How long RETR waits for the sidecar of an upload that is still being read.
+const SIDECAR_WAIT: Duration = Duration::from_secs(20);
+/// Between two looks at its job.
+const SIDECAR_POLL: Duration = Duration::from_millis(100);
+/// What RETR reads from the disk at a time.
+const BUFFER: usize = 256 * 1024;
+
+/// One session's storage.
+pub(super) struct Storage {
+    parts: Arc<Parts>,
+    session: Arc<Session>,
+}
+
+impl Storage {
+    pub fn new(parts: Arc<Parts>, session: Arc<Session>) -> Self {
+        Storage { parts, session }
+    }
+
+    /// Everything up to the durable job row.
+    async fn take<R: AsyncRead + Unpin>(&self, user: &User, input: R, path: &VirtualPath) -> std::result::Result<u64, PutError> {
+        if self.parts.is_draining() {
+            return Err(PutError::Draining);
+        }
+        let parts = Arc::clone(&self.parts);
+        let (user_now, target) = (user.clone(), path.clone());
+        let (staging, limit) = blocking(move || Ok(begin(&parts, &user_now, &target))).await.map_err(PutError::Panicked)??;
+        let bounds = Bounds { limit, stall: self.parts.stall };
+        let staged = receive(input, staging, &self.session.control, bounds).await?;
+        let bytes = staged.bytes();
+        let upload = Upload { account: user.account.name.clone(), path: path.clone(), staged, door: Door::Ftp };
+        let accepted = self.parts.intake.accept(upload).await?;
+        if let Accepted::Job(id) | Accepted::Known(id) = accepted {
+            tracing::info!(session.id = self.session.number, account.name = %user.account.name, job.id = %id, upload.path = %path, upload.bytes = bytes, "an upload was accepted");
+        } else {
+            tracing::info!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, upload.bytes = bytes, "an upload was stored; it is no document");
+        }
+        Ok(bytes)
+    }
+
+    /// Opens what RETR asks for; first waits, if it is a sidecar that is about to be written.
+    async fn open(&self, user: &User, path: &Path, start: u64) -> Result<tokio::fs::File> {
+        let path = virtual_path(path)?;
+        self.wait_for_sidecar(&user.account, &path).await?;
+        let (homes, name) = (self.parts.homes.clone(), user.account.name.clone());
+        let file = blocking(move || {
+            Ok(homes.open_file(&name, &path).map_err(|error| Error::new(home_kind(&error), error)).and_then(|mut file| {
+                file.seek(io::SeekFrom::Start(start)).map_err(refuse_io)?;
+                Ok(file)
+            }))
+        });
+        let mut file = tokio::fs::File::from_std(file.await.map_err(refuse_io)??);
+        file.set_max_buf_size(BUFFER);
+        Ok(file)
+    }
+
+    async fn wait_for_sidecar(&self, account: &Account, path: &VirtualPath) -> Result<()> {
+        let Some(upload) = sidecars::upload_of(path) else { return Ok(()) };
+        let deadline = tokio::time::Instant::now() + SIDECAR_WAIT;
+        loop {
+            let (ledger, name, upload) = (self.parts.ledger.clone(), account.name.clone(), upload.clone());
+            let job = blocking(move || Ok(ledger.newest(&name, &upload))).await.map_err(refuse_io)?;
+            let job = job.map_err(|error| Error::new(ErrorKind::LocalError, error))?;
+            if job.is_none_or(|job| job.state.is_final()) {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return Err(ErrorKind::TransientFileNotAvailable.into());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(SIDECAR_POLL) => {}
+                () = self.session.control.lost() => return Err(ErrorKind::ConnectionClosed.into()),
+            }
+        }
+    }
+}
+
+impl Debug for Storage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Storage").field("session", &self.session.number).finish_non_exhaustive()
+    }
+}
+
+/// Why an upload is not acknowledged; becomes a reply's code in [`PutError::kind`].
+#[derive(Debug, thiserror::Error)]
+enum PutError {
+    #[error("the daemon is stopping")]
+    Draining,
+    #[error("the account's quota of {quota} bytes is used up")]
+    Quota { quota: u64 },
+    #[error("there is no place for it")]
+    NoPlace(#[source] io::Error),
+    #[error("it could not be begun")]
+    Panicked(#[source] io::Error),
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+}
+
+impl PutError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            PutError::Draining | PutError::Panicked(_) => ErrorKind::LocalError,
+            PutError::Quota { .. } | PutError::Receive(ReceiveError::TooLarge { .. }) => {
+                ErrorKind::ExceededStorageAllocationError
+            }
+            PutError::NoPlace(error) if error.kind() == io::ErrorKind::IsADirectory => ErrorKind::FileNameNotAllowedError,
+            PutError::NoPlace(error) => io_kind(error),
+            PutError::Home(error) => home_kind(error),
+            PutError::Receive(ReceiveError::Spool(error)) => spool_kind(error),
+            PutError::Receive(ReceiveError::Stalled(_) | ReceiveError::ControlLost | ReceiveError::Broken(_)) => {
+                ErrorKind::ConnectionClosed
+            }
+            PutError::Intake(error) => intake_kind(error),
+        }
+    }
+}
+
+/// A place for the upload and how large it may be, before a byte of it is read. Blocking.
+fn begin(parts: &Parts, user: &User, path: &VirtualPath) -> std::result::Result<(Staging, u64), PutError> {
+    let account = &user.account;
+    // What would be refused after the last byte is refused before the first.
+    user.home.must_have_room_for(path).map_err(PutError::NoPlace)?;
+    let mut limit = parts.intake.limits().max_upload;
+    if let Some(own) = account.max_upload {
+        limit = limit.min(own.0);
+    }
+    if let Some(quota) = account.quota {
+        let replaced = parts.homes.identity(&account.name, path)?.map_or(0, |file| file.bytes);
+        let used = used_bytes(&parts.homes, account)?.saturating_sub(replaced);
+        let left = quota.0.saturating_sub(used);
+        if left == 0 {
+            return Err(PutError::Quota { quota: quota.0 });
+        }
+        limit = limit.min(left);
+    }
+    Ok((parts.intake.begin()?, limit))
+}
+
+fn used_bytes(homes: &Homes, account: &Account) -> std::result::Result<u64, HomeError> {
+    let mut used: u64 = 0;
+    homes.walk(&account.name, &mut |_, file| used = used.saturating_add(file.bytes))?;
+    Ok(used)
+}
+
+#[async_trait]
+impl StorageBackend<User> for Storage {
+    type Metadata = Entry;
+
+    fn name(&self) -> &str {
+        "inkport"
+    }
+
+    /// Downloads may restart; uploads may not, see [`StorageBackend::put`].
+    fn supported_features(&self) -> u32 {
+        FEATURE_RESTART
+    }
+
+    async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Entry> {
+        user.home.entry(&relative(path.as_ref())?).await.map_err(refuse_io)
+    }
+
+    async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Vec<Fileinfo<PathBuf, Entry>>>
+    where
+        Entry: Metadata,
+    {
+        let path = relative(path.as_ref())?;
+        match user.home.list(&path).await {
+            // libunftp takes the options of "NLST -la" for a name.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match option_for(&path) {
+                Some(folder) => user.home.list(folder).await.map_err(refuse_io),
+                None => Err(refuse_io(error)),
+            },
+            listed => listed.map_err(refuse_io),
+        }
+    }
+
+    async fn get_into<'a, P, W: ?Sized>(&self, user: &User, path: P, start_pos: u64, output: &'a mut W) -> Result<u64>
+    where
+        W: AsyncWrite + Unpin + Sync + Send,
+        P: AsRef<Path> + Send + Debug,
+    {
+        let mut file = self.open(user, path.as_ref(), start_pos).await?;
+        let mut buffer = vec![0; BUFFER];
+        let mut sent = 0;
+        loop {
+            let read = file.read(&mut buffer).await.map_err(refuse_io)?;
+            // A client that stops reading must not hold the file and the session for ever.
+            let written = tokio::time::timeout(self.parts.stall, async {
+                if read == 0 { output.flush().await } else { output.write_all(&buffer[..read]).await }
+            });
+            match written.await {
+                Ok(Ok(())) => sent += read as u64,
+                Ok(Err(error)) => return Err(Error::new(ErrorKind::ConnectionClosed, error)),
+                Err(_) => return Err(ErrorKind::ConnectionClosed.into()),
+            }
+            if read == 0 {
+                return Ok(sent);
+            }
+        }
+    }
+
+    async fn get<P: AsRef<Path> + Send + Debug>(
+        &self,
+        user: &User,
+        path: P,
+        start_pos: u64,
+    ) -> Result<Box<dyn AsyncRead + Send + Sync + Unpin>> {
+        Ok(Box::new(self.open(user, path.as_ref(), start_pos).await?))
+    }
+
+    /// libunftp sends 226 when this is `Ok`. A position comes from REST or from APPE to a file that
+    /// has bytes: an upload is taken whole or not at all, so both are refused.
+    async fn put<P: AsRef<Path> + Send + Debug, R: AsyncRead + Send + Sync + Unpin + 'static>(
+        &self,
+        user: &User,
+        input: R,
+        path: P,
+        start_pos: u64,
+    ) -> Result<u64> {
+        if start_pos > 0 {
+            tracing::info!(session.id = self.session.number, account.name = %user.account.name, "an upload was refused: it would go on with a file (REST or APPE)");
+            return Err(ErrorKind::CommandNotImplemented.into());
+        }
+        let path = virtual_path(path.as_ref())?;
+        let running = UploadGuard::begin(&self.parts.stats, &self.session);
+        match self.take(user, input, &path).await {
+            Ok(bytes) => {
+                running.accepted(bytes);
+                Ok(bytes)
+            }
+            Err(error) => {
+                let kind = error.kind();
+                if kind == ErrorKind::LocalError || kind == ErrorKind::InsufficientStorageSpaceError {
+                    tracing::error!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
+                } else {
+                    tracing::warn!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
+                }
+                Err(Error::new(kind, error))
+            }
+        }
+    }
+
+    async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
+        user.home.files.del(user, relative(path.as_ref())?).await
+    }
+
+    async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
+        user.home.files.mkd(user, relative(path.as_ref())?).await
+    }
+
+    /// The rename itself, made to last; then whatever it means to a job. The order matters: were the
+    /// daemon killed in between, the scan at the next start would find the file under its new name.
+    async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &User, from: P, to: P) -> Result<()> {
+        let (from, to) = (virtual_path(from.as_ref())?, virtual_path(to.as_ref())?);
+        user.home.files.rename(user, from.relative(), to.relative()).await?;
+        let (homes, name) = (self.parts.homes.clone(), user.account.name.clone());
+        let folders = [from.clone(), to.clone()];
+        let synced = blocking(move || Ok(folders.iter().try_for_each(|path| homes.sync_around(&name, path))));
+        synced.await.map_err(refuse_io)?.map_err(|error| Error::new(home_kind(&error), error))?;
+        match self.parts.intake.renamed(&user.account.name, &from, &to).await {
+            Ok(accepted) => {
+                if let Accepted::Job(id) = accepted {
+                    tracing::info!(session.id = self.session.number, account.name = %user.account.name, job.id = %id, upload.path = %to, "a rename completed an upload");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(session.id = self.session.number, account.name = %user.account.name, upload.path = %to, error = %Chain(&error), "a renamed file was not taken");
+                Err(Error::new(intake_kind(&error), error))
+            }
+        }
+    }
+
+    async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
+        user.home.files.rmd(user, relative(path.as_ref())?).await
+    }
+
+    async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
+        user.home.must_be_folder(&relative(path.as_ref())?).await.map_err(refuse_io)
+    }
+}
+
+/// A name that a file may have. libunftp has put the working folder before it.
+fn virtual_path(path: &Path) -> Result<VirtualPath> {
+    let named = path.to_str().and_then(|text| VirtualPath::new(text).ok());
+    named.ok_or_else(|| ErrorKind::FileNameNotAllowedError.into())
+}
+
+/// Relative to the home, `.` for the home itself.
+fn relative(path: &Path) -> Result<String> {
+    let text = path.to_str().ok_or(ErrorKind::FileNameNotAllowedError)?;
+    if text.contains('\0') {
+        return Err(ErrorKind::FileNameNotAllowedError.into());
+    }
+    Ok(VirtualPath::new(text).map_or_else(|_| ".".to_owned(), |path| path.relative().to_owned()))
+}
+
+/// The folder to list, if what is named is an option like `-la`.
+fn option_for(path: &str) -> Option<&str> {
+    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
+    let letters = name.strip_prefix('-')?;
+    (!letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(folder)
+}
+
+fn refuse_io(error: io::Error) -> Error {
+    let kind = io_kind(&error);
+    Error::new(kind, error)
+}
+
+fn io_kind(error: &io::Error) -> ErrorKind {
+    match error.kind() {
+        io::ErrorKind::NotFound
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::TooManyLinks => ErrorKind::PermanentFileNotAvailable,
+        io::ErrorKind::NotADirectory => ErrorKind::PermanentDirectoryNotAvailable,
+        io::ErrorKind::InvalidFilename => ErrorKind::FileNameNotAllowedError,
+        // What leads out of the home is refused like this.
+        io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::InsufficientStorageSpaceError,
+        _ => ErrorKind::LocalError,
+    }
+}
+
+fn home_kind(error: &HomeError) -> ErrorKind {
+    match error {
+        HomeError::NoSpace { .. } => ErrorKind::InsufficientStorageSpaceError,
+        HomeError::Missing { .. } => ErrorKind::PermanentFileNotAvailable,
+        HomeError::NotAPlace { .. } => ErrorKind::FileNameNotAllowedError,
+        HomeError::Io { source, .. } => io_kind(source),
+    }
+}
+
+fn spool_kind(error: &SpoolError) -> ErrorKind {
+    match error {
+        SpoolError::NoSpace { .. } => ErrorKind::InsufficientStorageSpaceError,
+        SpoolError::Io { .. } | SpoolError::Lost { .. } => ErrorKind::LocalError,
+    }
+}
+
+fn intake_kind(error: &IntakeError) -> ErrorKind {
+    match error {
+        IntakeError::NoSpace { .. } | IntakeError::Queue(QueueError::NoSpace) => ErrorKind::InsufficientStorageSpaceError,
+        IntakeError::TooLarge { .. } => ErrorKind::ExceededStorageAllocationError,
+        IntakeError::Spool(error) => spool_kind(error),
+        IntakeError::Home(error) => home_kind(error),
+        IntakeError::Queue(_) => ErrorKind::LocalError,
+    }
+}
+
+/// An error with its causes on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_inside() {
+        for (path, expected) in [("/", "."), ("/../..", "."), ("/a/../../b", "b"), ("/a/./b/", "a/b"), ("x", "x")] {
+            assert_eq!(relative(Path::new(path)).unwrap(), expected);
+        }
+        assert!(relative(Path::new("/a\0b")).is_err());
+        assert!(virtual_path(Path::new("/a/..")).is_err(), "the home itself is no file");
+    }
+
+    #[test]
+    fn options_are_no_names() {
+        assert_eq!(option_for("-la"), Some("."));
+        assert_eq!(option_for("in/-l"), Some("in"));
+        for name in ["-", "la", "-a b", "in/scan-1"] {
+            assert_eq!(option_for(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn refusals_have_the_contracts_codes() {
+        let path = PathBuf::from("x");
+        let code = |error: PutError| error.kind().to_string()[..3].to_owned();
+        let full = IntakeError::Spool(SpoolError::NoSpace { path: path.clone() });
+        assert_eq!(code(PutError::Intake(full)), "452");
+        assert_eq!(code(PutError::Intake(IntakeError::NoSpace { floor: 1 })), "452");
+        assert_eq!(code(PutError::Receive(ReceiveError::TooLarge { limit: 1 })), "552");
+        assert_eq!(code(PutError::Quota { quota: 1 }), "552");
+        assert_eq!(code(PutError::Intake(IntakeError::Queue(QueueError::Closed))), "451");
+        assert_eq!(code(PutError::Home(HomeError::Missing { path: path.clone() })), "550");
+        assert_eq!(code(PutError::Home(HomeError::NotAPlace { path: path.clone() })), "553");
+        let long = io::Error::from_raw_os_error(36);
+        assert_eq!(code(PutError::Home(HomeError::Io { path, doing: "opened", source: long })), "553");
+        assert_eq!(code(PutError::Receive(ReceiveError::Stalled(SIDECAR_WAIT))), "426");
+        assert_eq!(code(PutError::Draining), "451");
+    }
+}

@@ -1,0 +1,416 @@
+//! The FTP door with the real rooms behind it: what is acknowledged is durable, what broke leaves
+//! nothing, nobody gets out of a home. A real client (Python's ftplib) for what devices do, raw
+//! sockets for what they should not.
+
+mod ftp_support;
+
+use ftp_support::{House, Raw, python};
+use inkport::account::{Account, AccountName, VirtualPath};
+use inkport::ftp::Settings;
+use inkport::job::state::State;
+use inkport::queue::{Outcome, Queue};
+use inkport::units::{ByteSize, Timestamp};
+use std::fs;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+const PAGE: &[u8] = &[0xff, 0xd8, 0xff, 0xe0, 1, 2, 3, 4];
+
+#[test]
+fn an_acknowledged_upload_has_its_file_its_spooled_bytes_and_its_job() {
+    let house = House::open();
+    python(
+        &house,
+        r#"
+f.storbinary("STOR scan.jpg", io.BytesIO(b"x" * 700_001))
+f.mkd("in"); f.cwd("in")
+f.storbinary("STOR scan 2.jpg", io.BytesIO(b"second"))
+assert f.nlst() == ["scan 2.jpg"], f.nlst()
+assert f.size("/scan.jpg") == 700_001
+got = io.BytesIO(); f.retrbinary("RETR /scan.jpg", got.write)
+assert got.getvalue() == b"x" * 700_001
+"#,
+    );
+    assert_eq!(fs::read(house.home("in/scan 2.jpg")).unwrap(), b"second");
+    let jobs = house.jobs();
+    let paths: Vec<_> = jobs.iter().map(|job| (job.path.as_str(), job.bytes)).collect();
+    assert_eq!(paths, [("/in/scan 2.jpg", 6), ("/scan.jpg", 700_001)], "newest first");
+    for job in jobs {
+        assert_eq!(fs::read(house.spool.path(&job.spool)).unwrap(), fs::read(house.home(job.path.relative())).unwrap());
+    }
+    let stats = house.stats.now();
+    assert_eq!((stats.uploads_total, stats.uploads_running, stats.bytes_total), (2, 0, 700_007));
+}
+
+#[test]
+fn every_failed_login_gets_one_answer() {
+    let house = House::open();
+    let mut replies = Vec::new();
+    for (name, password) in [("desk", "wrong"), ("nobody", "secret"), ("anonymous", "me@example.com"), ("../desk", "secret")] {
+        let mut raw = Raw::connect(&house);
+        raw.expect(&format!("USER {name}"), "331");
+        replies.push(raw.command(&format!("PASS {password}")));
+    }
+    assert!(replies.iter().all(|reply| reply.starts_with("530") && *reply == replies[0]), "{replies:?}");
+    assert_eq!(house.stats.now().logins_failed, 4);
+    Raw::login(&house);
+}
+
+#[test]
+fn one_connection_cannot_guess_in_parallel() {
+    let house = House::open();
+    let mut raw = Raw::connect(&house);
+    raw.expect("USER desk", "331");
+    // libunftp takes further passwords while the first is looked at; we look at one.
+    raw.send(&"PASS wrong\r\n".repeat(8));
+    for _ in 0..8 {
+        let reply = raw.reply();
+        assert!(reply.starts_with("530") || reply.starts_with("503"), "{reply}");
+    }
+    assert_eq!(house.stats.now().logins_failed, 1);
+}
+
+#[test]
+fn a_reset_in_mid_file_leaves_nothing_and_keeps_the_old_file() {
+    let house = House::open();
+    let mut raw = Raw::login(&house);
+    raw.store("scan.jpg", b"the old page");
+    let mut data = raw.passive();
+    raw.expect("STOR scan.jpg", "150");
+    data.write_all(&[7; 600_000]).unwrap();
+    ftp_support::reset(data);
+    assert!(raw.reply().starts_with("426"));
+    assert_eq!(fs::read(house.home("scan.jpg")).unwrap(), b"the old page");
+    house.nothing_is_staged();
+    assert_eq!(house.jobs().len(), 1);
+    assert_eq!(house.stats.now().uploads_broken, 1);
+}
+
+#[test]
+fn an_upload_whose_client_leaves_right_after_the_data_is_a_job() {
+    let house = House::open();
+    for round in 0..20 {
+        let mut raw = Raw::login(&house);
+        let mut data = raw.passive();
+        raw.expect(&format!("STOR scan-{round}.jpg"), "150");
+        data.write_all(PAGE).unwrap();
+        drop(data);
+        if round % 2 == 0 {
+            raw.send("QUIT\r\n");
+        }
+        drop(raw);
+    }
+    house.eventually("20 jobs", || house.jobs().len() == 20);
+    house.nothing_is_staged();
+}
+
+#[test]
+fn a_control_connection_lost_before_the_end_of_the_data_leaves_nothing() {
+    let house = House::open();
+    let mut raw = Raw::login(&house);
+    let mut data = raw.passive();
+    raw.expect("STOR scan.jpg", "150");
+    data.write_all(&[7; 300_000]).unwrap();
+    drop(raw);
+    house.eventually("the upload is given up", || house.stats.now().uploads_broken == 1);
+    house.nothing_is_staged();
+    assert!(!house.home("scan.jpg").exists());
+    assert!(house.jobs().is_empty());
+}
+
+#[test]
+fn a_stalled_upload_is_given_up_and_the_session_goes_on() {
+    let house = House::open_with(Settings::default(), Duration::from_millis(200));
+    let mut raw = Raw::login(&house);
+    let mut data = raw.passive();
+    raw.expect("STOR scan.jpg", "150");
+    data.write_all(PAGE).unwrap();
+    assert!(raw.reply().starts_with("426"));
+    house.nothing_is_staged();
+    raw.store("scan.jpg", PAGE);
+    assert_eq!(house.jobs().len(), 1);
+}
+
+#[test]
+fn zero_bytes_and_sidecar_names_are_stored_and_no_jobs() {
+    let house = House::open();
+    let mut raw = Raw::login(&house);
+    raw.store("probe.jpg", b"");
+    raw.store("notes.jpg.txt", b"words");
+    assert_eq!(fs::read(house.home("probe.jpg")).unwrap(), b"");
+    assert_eq!(fs::read(house.home("notes.jpg.txt")).unwrap(), b"words");
+    assert!(house.jobs().is_empty());
+    raw.expect("DELE probe.jpg", "250");
+    // A pre-flight probe is followed by the real thing under the same name.
+    raw.store("probe.jpg", PAGE);
+    assert_eq!(house.jobs().len(), 1);
+}
+
+#[test]
+fn what_is_too_large_is_552_and_leaves_nothing() {
+    let house = House::open();
+    let mut small = Account::new("small".parse().unwrap());
+    small.max_upload = Some(ByteSize(1000));
+    house.add(small);
+    let mut quota = Account::new("quota".parse().unwrap());
+    quota.quota = Some(ByteSize(1500));
+    house.add(quota);
+
+    let mut raw = Raw::login_as(&house, "small");
+    assert!(raw.try_store("a.jpg", &[1; 1000]).starts_with("226"));
+    assert!(raw.try_store("b.jpg", &[1; 1001]).starts_with("552"));
+    assert!(raw.try_store("c.jpg", &[1; 3_000_000]).starts_with("552"));
+    let mut raw = Raw::login_as(&house, "quota");
+    assert!(raw.try_store("a.jpg", &[1; 1000]).starts_with("226"));
+    assert!(raw.try_store("b.jpg", &[1; 1000]).starts_with("552"));
+    assert!(raw.try_store("a.jpg", &[1; 1500]).starts_with("226"), "a file that is replaced makes room");
+    assert!(raw.try_store("b.jpg", &[1; 1]).starts_with("552"));
+    let mut raw = Raw::login(&house);
+    assert!(raw.try_store("a.jpg", &vec![1; 5_000_001]).starts_with("552"), "limits.max-upload");
+    house.nothing_is_staged();
+    assert_eq!(house.jobs().len(), 3);
+}
+
+#[test]
+fn a_temporary_name_and_a_rename_make_one_job() {
+    let house = House::open();
+    let mut raw = Raw::login(&house);
+    raw.store("scan.jpg.part", PAGE);
+    assert!(house.jobs().is_empty());
+    raw.expect("RNFR scan.jpg.part", "350");
+    raw.expect("RNTO scan.jpg", "250");
+    let jobs = house.jobs();
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(jobs[0].path.as_str(), "/scan.jpg");
+    assert_eq!(fs::read(house.spool.path(&jobs[0].spool)).unwrap(), PAGE);
+    raw.expect("RNFR scan.jpg", "350");
+    raw.expect("RNTO page.jpg", "250");
+    assert_eq!(house.jobs().len(), 1);
+    assert_eq!(house.jobs()[0].path.as_str(), "/page.jpg");
+}
+
+#[test]
+fn appe_and_stou_make_new_files_but_nothing_is_continued() {
+    let house = House::open();
+    let mut raw = Raw::login(&house);
+    assert!(raw.try_put("APPE new.jpg", PAGE).starts_with("226"));
+    assert!(raw.try_put("STOU", PAGE).starts_with("226"));
+    assert_eq!(house.jobs().len(), 2);
+    let refused = raw.try_put("APPE new.jpg", b"more");
+    assert!(refused.starts_with('5'), "{refused}");
+    raw.expect("REST 3", "350");
+    let refused = raw.try_put("STOR new.jpg", b"more");
+    assert!(refused.starts_with('5'), "{refused}");
+    raw.expect("REST 0", "350");
+    assert!(raw.try_put("STOR newer.jpg", PAGE).starts_with("226"));
+    assert_eq!(fs::read(house.home("new.jpg")).unwrap(), PAGE);
+    // Downloads may go on where they stopped.
+    raw.expect("REST 4", "350");
+    assert_eq!(raw.fetch("RETR new.jpg"), &PAGE[4..]);
+}
+
+#[test]
+fn nobody_leaves_the_home() {
+    let house = House::open();
+    let outside = house.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("secret.txt"), "secret").unwrap();
+    std::os::unix::fs::symlink(&outside, house.home("out")).unwrap();
+    std::os::unix::fs::symlink(outside.join("secret.txt"), house.home("link.txt")).unwrap();
+    let mut raw = Raw::login(&house);
+    // Above the home there is nothing: the path ends up inside.
+    assert!(raw.try_put("STOR ../../escape.jpg", PAGE).starts_with("226"));
+    assert!(house.home("escape.jpg").exists() && !house.dir.path().join("escape.jpg").exists());
+    for name in ["out/escape.jpg", "/out/../out/escape.jpg"] {
+        let refused = raw.try_put(&format!("STOR {name}"), PAGE);
+        assert!(refused.starts_with('5'), "{name}: {refused}");
+    }
+    for command in ["RETR out/secret.txt", "RETR link.txt", "RETR ../../outside/secret.txt", "LIST out"] {
+        let told = raw.try_fetch(command);
+        assert!(told.0.is_empty() && told.1.starts_with('5'), "{command}: {told:?}");
+    }
+    for command in ["CWD out", "DELE out/secret.txt", "RMD out", "MKD out/new", "DELE ../../outside/secret.txt"] {
+        let refused = raw.command(command);
+        assert!(refused.starts_with('5'), "{command}: {refused}");
+    }
+    // Over a symlink an upload puts itself, not what the link leads to.
+    raw.store("link.txt", b"mine");
+    assert_eq!(fs::read(outside.join("secret.txt")).unwrap(), b"secret");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+}
+
+#[test]
+fn hidden_names_are_not_listed() {
+    let house = House::open();
+    fs::write(house.home(".hidden"), "").unwrap();
+    fs::write(house.home("seen.jpg"), "1").unwrap();
+    python(
+        &house,
+        r#"
+lines = []; f.dir(lines.append)
+assert len(lines) == 1 and lines[0].endswith(" seen.jpg"), lines
+assert f.nlst() == ["seen.jpg"]
+assert [name for name, _ in f.mlsd()] == ["seen.jpg"]
+lines = []; f.retrlines("NLST -la", lines.append)
+assert lines == ["seen.jpg"], lines
+lines = []; f.dir("seen.jpg", lines.append)
+assert len(lines) == 1, lines
+"#,
+    );
+}
+
+#[test]
+fn two_sessions_that_write_one_name_leave_one_of_them_whole() {
+    let house = House::open();
+    for _ in 0..5 {
+        let mut sessions: Vec<_> = [b'a', b'b']
+            .into_iter()
+            .map(|letter| {
+                let mut raw = Raw::login(&house);
+                let data = raw.passive();
+                raw.expect("STOR scan.jpg", "150");
+                (raw, data, letter)
+            })
+            .collect();
+        for _ in 0..4 {
+            for (_, data, letter) in &mut sessions {
+                data.write_all(&[*letter; 200_000]).unwrap();
+            }
+        }
+        for (mut raw, data, _) in sessions {
+            drop(data);
+            assert!(raw.reply().starts_with("226"));
+        }
+        let kept = fs::read(house.home("scan.jpg")).unwrap();
+        assert!(kept.len() == 800_000 && kept.iter().all(|byte| *byte == kept[0]));
+    }
+    assert_eq!(house.jobs().len(), 10, "each was acknowledged, each is read");
+}
+
+#[test]
+fn names_that_cannot_be_are_refused_before_the_data() {
+    let house = House::open();
+    fs::create_dir(house.home("folder")).unwrap();
+    let mut raw = Raw::login(&house);
+    for (name, code) in [("folder", "553"), ("missing/scan.jpg", "550"), (&"x".repeat(256), "553"), ("/", "553")] {
+        let refused = raw.try_store(name, PAGE);
+        assert!(refused.starts_with(code), "{name}: {refused}");
+    }
+    house.nothing_is_staged();
+}
+
+#[test]
+fn a_sidecar_that_is_about_to_be_is_waited_for() {
+    let house = House::open();
+    let mut raw = Raw::login(&house);
+    raw.store("scan.jpg", PAGE);
+    let mut data = raw.passive();
+    raw.expect("RETR scan.jpg.txt", "150");
+    // Meanwhile the worker is done with it.
+    let now = Timestamp::from_system(std::time::SystemTime::now());
+    house.runtime().block_on(async {
+        let lease = house.queue.claim(Duration::from_secs(60), now).await.unwrap().expect("the upload's job is due");
+        fs::write(house.home("scan.jpg.txt"), "words").unwrap();
+        let job = house.queue.settle(lease.job.id, lease.token, Outcome::Done, Vec::new(), now).await.unwrap();
+        assert_eq!(job.state, State::Done);
+    });
+    let mut words = String::new();
+    data.read_to_string(&mut words).unwrap();
+    assert_eq!(words, "words");
+    assert!(raw.reply().starts_with("226"));
+    let told = raw.try_fetch("RETR other.jpg.txt");
+    assert!(told.1.starts_with("550"), "no job, no wait: {told:?}");
+}
+
+#[test]
+fn the_door_stops_when_running_uploads_have_ended() {
+    let house = House::open();
+    let mut idle = Raw::login(&house);
+    let mut raw = Raw::login(&house);
+    let mut data = raw.passive();
+    raw.expect("STOR scan.jpg", "150");
+    data.write_all(PAGE).unwrap();
+    house.eventually("the upload runs", || house.stats.now().uploads_running == 1);
+    house.begin_stop();
+    assert_eq!(idle.reply(), "", "an idle session ends at once");
+    house.eventually("nobody new is let in", || std::net::TcpStream::connect(house.address).is_err());
+    data.write_all(PAGE).unwrap();
+    drop(data);
+    assert!(raw.reply().starts_with("226"), "a running upload is waited for and answered");
+    house.wait_stopped();
+    assert_eq!(house.jobs()[0].bytes, 2 * PAGE.len() as u64);
+}
+
+#[test]
+fn sessions_are_capped_in_all_and_per_address() {
+    let settings = Settings { max_sessions: 4, max_sessions_per_ip: 2, ..Settings::default() };
+    let house = House::open_with(settings, Duration::from_secs(60));
+    let one = Raw::login(&house);
+    let _two = Raw::login(&house);
+    let mut third = Raw::connect_silently(&house);
+    assert!(third.reply().starts_with("421"));
+    assert_eq!(third.reply(), "", "and closed");
+    assert_eq!(house.stats.now().sessions_refused, 1);
+    drop(one);
+    house.eventually("a place is free again", || house.stats.now().sessions_open == 1);
+    Raw::login(&house);
+}
+
+#[test]
+fn active_mode_and_ipv6_work() {
+    let settings = Settings { listen: "[::1]:0".parse().unwrap(), ..Settings::default() };
+    let six = House::open_with(settings, Duration::from_secs(60));
+    python(&six, r#"f.storbinary("STOR six.jpg", io.BytesIO(b"six"))"#);
+    let four = House::open();
+    python(&four, r#"f.set_pasv(False); f.storbinary("STOR active.jpg", io.BytesIO(b"active")); assert f.nlst() == ["active.jpg"]"#);
+    assert_eq!((six.jobs().len(), four.jobs().len()), (1, 1));
+}
+
+#[test]
+fn tls_is_offered_required_and_ends_uploads() {
+    let Some(pair) = ftp_support::certificate() else {
+        println!("skipped: openssl is not installed");
+        return;
+    };
+    let tls = format!("certificate = {:?}\nprivate-key = {:?}\nrequire = \"login\"", pair.certificate, pair.key);
+    let settings = Settings { tls: Some(toml::from_str(&tls).unwrap()), ..Settings::default() };
+    let house = House::open_with(settings, Duration::from_secs(60));
+    let mut raw = Raw::connect(&house);
+    assert!(raw.command("USER desk").starts_with("534"), "no name before TLS");
+    ftp_support::python_tls(
+        &house,
+        r#"
+s, _ = f.ntransfercmd("STOR whole.jpg")
+s.sendall(b"x" * 300_000)
+try: s.unwrap()
+except ssl.SSLError: pass  # libunftp hears the end of TLS but does not say its own
+s.close(); f.voidresp()
+got = io.BytesIO(); f.retrbinary("RETR whole.jpg", got.write)
+assert got.getvalue() == b"x" * 300_000
+# Bytes, then the end of TCP without the end of TLS: somebody may have cut it.
+s, _ = f.ntransfercmd("STOR cut.jpg")
+s.sendall(b"x" * 100_000)
+os.close(s.detach())
+try:
+    f.voidresp(); raise SystemExit("a cut upload was acknowledged")
+except (ftplib.error_temp, ftplib.error_perm) as e:
+    assert str(e)[0] == "4", e
+"#,
+    );
+    assert!(house.home("whole.jpg").exists() && !house.home("cut.jpg").exists());
+    assert_eq!(house.jobs().len(), 1);
+    house.nothing_is_staged();
+}
+
+#[test]
+fn a_home_belongs_to_its_account() {
+    let house = House::open();
+    house.add(Account::new("other".parse().unwrap()));
+    let mut desk = Raw::login(&house);
+    desk.store("scan.jpg", PAGE);
+    let mut other = Raw::login_as(&house, "other");
+    assert!(other.try_fetch("RETR scan.jpg").1.starts_with("550"));
+    assert_eq!(other.try_fetch("NLST").0, b"");
+    let name: AccountName = "other".parse().unwrap();
+    assert!(house.homes.identity(&name, &VirtualPath::new("/scan.jpg").unwrap()).unwrap().is_none());
+}
