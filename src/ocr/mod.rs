@@ -6,6 +6,23 @@
 
 use crate::document::Page;
 
+mod columns;
+mod ctc;
+mod detect;
+mod geometry;
+mod layout;
+mod mask;
+mod orient;
+mod raster;
+mod recognize_ctc;
+mod rows;
+mod runtime;
+mod settings;
+mod two_stage;
+
+pub use settings::{EngineChoice, Settings};
+pub use two_stage::{EngineFiles, TwoStage};
+
 /// Four corners in pixels of the upright page image, clockwise from the text's top left.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]

@@ -1,0 +1,197 @@
+//! From a recognizer's probabilities to words with places (connectionist temporal classification).
+//!
+//! Owns: the alphabet, greedy decoding, and where along the line each word stands. Knows nothing of
+//! pixels: places are fractions of the line's width.
+
+use super::EngineError;
+
+/// What each class of the recognizer's output stands for: class 0 is "nothing new", the last one a
+/// space, the others are the model's own list in order.
+pub(super) struct Alphabet(Vec<Box<str>>);
+
+impl Alphabet {
+    /// From the `character` entry of the model's metadata: one entry a line.
+    pub(super) fn parse(characters: &str) -> Result<Self, EngineError> {
+        let listed = characters.strip_suffix('\n').unwrap_or(characters);
+        if listed.is_empty() {
+            return Err(EngineError::Model("the recognizer's list of characters is empty".into()));
+        }
+        let entries = listed.split('\n').map(|entry| entry.strip_suffix('\r').unwrap_or(entry));
+        Ok(Alphabet(std::iter::once("").chain(entries).chain([" "]).map(Box::from).collect()))
+    }
+
+    /// Number of classes, blank and space included.
+    pub(super) fn classes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A word of a line image.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Span {
+    pub text: String,
+    pub confidence: f32,
+    /// Fractions of the line image's width.
+    pub from: f32,
+    pub to: f32,
+}
+
+/// What the recognizer read in one line image.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Reading {
+    /// The words joined by single spaces.
+    pub text: String,
+    /// Mean probability of its characters; 0 for an empty reading.
+    pub confidence: f32,
+    pub words: Vec<Span>,
+}
+
+/// One decoded character: its class, its best probability, and the steps it was seen at.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    class: usize,
+    probability: f32,
+    first: usize,
+    last: usize,
+}
+
+/// Reads `probabilities` (steps × classes, row major). `steps_wide` is the number of steps that the
+/// line image itself covers, without its padding: places are fractions of it.
+pub(super) fn decode(probabilities: &[f32], alphabet: &Alphabet, steps_wide: f32) -> Reading {
+    let seen = collapse(probabilities, alphabet.classes());
+    if seen.is_empty() {
+        return Reading::default();
+    }
+    let confidence = seen.iter().map(|s| s.probability).sum::<f32>() / seen.len() as f32;
+    let blank = |s: &Seen| alphabet.0[s.class].chars().all(char::is_whitespace);
+    let advance = advance(&seen, blank);
+    let centre = |s: &Seen| (s.first + s.last + 1) as f32 / 2.0;
+    let mut words: Vec<Span> = Vec::new();
+    let mut limit = 0.0f32;
+    for (index, group) in seen.split(blank).scan(0, |start, group| {
+        let at = *start;
+        *start += group.len() + 1;
+        Some((at, group))
+    }) {
+        let (Some(head), Some(tail)) = (group.first(), group.last()) else { continue };
+        // A word ends half a letter after its last peak, and never beyond the middle of the gap.
+        let next =
+            seen[index + group.len()..].iter().find(|s| !blank(s)).map_or(steps_wide, |s| f32::midpoint(centre(tail), centre(s)));
+        let from = (centre(head) - 0.6 * advance).max(limit).max(0.0);
+        let to = (centre(tail) + 0.6 * advance).min(next).min(steps_wide).max(from);
+        limit = next;
+        words.push(Span {
+            text: group.iter().map(|s| &*alphabet.0[s.class]).collect(),
+            confidence: group.iter().map(|s| s.probability).sum::<f32>() / group.len() as f32,
+            from: (from / steps_wide).clamp(0.0, 1.0),
+            to: (to / steps_wide).clamp(0.0, 1.0),
+        });
+    }
+    let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
+    Reading { confidence: if text.is_empty() { 0.0 } else { confidence }, text, words }
+}
+
+/// The best class of every step; repeats merged, blanks dropped.
+fn collapse(probabilities: &[f32], classes: usize) -> Vec<Seen> {
+    let mut seen: Vec<Seen> = Vec::new();
+    let mut previous = 0;
+    for (step, row) in probabilities.chunks_exact(classes).enumerate() {
+        let (class, probability) = best(row);
+        if class != 0 {
+            match seen.last_mut() {
+                Some(last) if class == previous => {
+                    last.last = step;
+                    last.probability = last.probability.max(probability);
+                }
+                _ => seen.push(Seen { class, probability, first: step, last: step }),
+            }
+        }
+        previous = class;
+    }
+    seen
+}
+
+/// Index and value of the largest entry. In two passes, because finding the maximum over lanes is
+/// what a compiler turns into wide instructions: a page has some 100 million of these numbers.
+fn best(row: &[f32]) -> (usize, f32) {
+    let mut lanes = [f32::MIN; 16];
+    let (chunks, rest) = row.as_chunks::<16>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value > *lane { value } else { *lane };
+        }
+    }
+    let most = lanes.iter().chain(rest).copied().fold(f32::MIN, f32::max);
+    (row.iter().position(|&value| value >= most).unwrap_or(0), most)
+}
+
+/// Typical distance in steps between two letters of a word.
+fn advance(seen: &[Seen], blank: impl Fn(&Seen) -> bool) -> f32 {
+    let mut gaps: Vec<f32> = seen
+        .windows(2)
+        .filter(|pair| !blank(&pair[0]) && !blank(&pair[1]))
+        .map(|pair| ((pair[1].first + pair[1].last) as f32 - (pair[0].first + pair[0].last) as f32) / 2.0)
+        .collect();
+    if gaps.is_empty() {
+        return 2.0;
+    }
+    gaps.sort_by(f32::total_cmp);
+    gaps[gaps.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alphabet() -> Alphabet {
+        Alphabet::parse("a\nb\nc\n").expect("three letters")
+    }
+
+    /// One row per letter of `path`: `-` is blank, `_` a space, each certain to `p`.
+    fn rows(path: &str, p: f32) -> Vec<f32> {
+        path.chars()
+            .flat_map(|c| {
+                let class = "-abc_".find(c).expect("a known letter");
+                (0..5).map(move |i| if i == class { p } else { (1.0 - p) / 4.0 })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn repeats_merge_unless_a_blank_parts_them() {
+        assert_eq!(decode(&rows("-aa-ab-b-cc-", 0.9), &alphabet(), 12.0).text, "aabbc");
+    }
+
+    #[test]
+    fn spaces_part_words_and_words_know_their_place() {
+        let reading = decode(&rows("-a-b--_--c-a", 0.8), &alphabet(), 12.0);
+        assert_eq!(reading.text, "ab ca");
+        assert!((reading.confidence - 0.8).abs() < 1e-5);
+        let [first, second] = &reading.words[..] else { panic!("two words: {:?}", reading.words) };
+        assert_eq!((first.text.as_str(), second.text.as_str()), ("ab", "ca"));
+        assert!(first.from < 1.5 / 12.0 && first.to > 3.5 / 12.0 && first.to < 6.0 / 12.0, "{first:?}");
+        assert!(second.from > 7.0 / 12.0 && second.from < 9.5 / 12.0 && second.to <= 1.0, "{second:?}");
+    }
+
+    #[test]
+    fn leading_trailing_and_double_spaces_leave_no_empty_words() {
+        let reading = decode(&rows("_-a-_-_-b-_", 0.9), &alphabet(), 11.0);
+        assert_eq!(reading.text, "a b");
+        assert_eq!(reading.words.len(), 2);
+    }
+
+    #[test]
+    fn nothing_seen_is_an_empty_reading() {
+        assert_eq!(decode(&rows("------", 0.9), &alphabet(), 6.0), Reading::default());
+        let only_space = decode(&rows("--_---", 0.9), &alphabet(), 6.0);
+        assert_eq!((only_space.text.as_str(), only_space.confidence), ("", 0.0));
+        assert_eq!(decode(&[], &alphabet(), 0.0), Reading::default());
+    }
+
+    #[test]
+    fn the_alphabet_puts_blank_first_and_space_last() {
+        assert_eq!(alphabet().classes(), 5);
+        assert!(Alphabet::parse("").is_err());
+        assert_eq!(best(&[0.1, 0.7, 0.2]), (1, 0.7));
+    }
+}

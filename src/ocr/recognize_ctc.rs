@@ -1,0 +1,131 @@
+//! What the lines say: PP-OCR's recognizer.
+//!
+//! Owns: batches of line images of like width, the run of the model. What its output means is
+//! `ctc`'s.
+
+use std::path::Path;
+
+use ort::session::Session;
+use ort::value::TensorRef;
+
+use super::EngineError;
+use super::ctc::{Alphabet, Reading, decode};
+use super::raster::{LINE_HEIGHT, LineImage, fill_planes};
+use super::runtime::Runtime;
+
+/// Reads line images. A private trait, so that `two_stage` can be tested without a model and a
+/// recognizer of another kind can take this one's place.
+pub(super) trait Recognizer: Send {
+    /// One reading per line, in order.
+    fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError>;
+}
+
+/// Pixels that one step of the output covers.
+const STEP: usize = 8;
+
+/// Batch widths are multiples of this, so that lines of nearly one width share a batch.
+const BUCKET: usize = 32;
+
+/// Paper to the right of every line: the network reads the last letter worse at a hard edge.
+const MARGIN: usize = 16;
+
+/// A batch holds no more than this many columns of pixels; its output (18,710 numbers for every
+/// 8 columns) would otherwise outgrow everything else.
+const BATCH_COLUMNS: usize = 2560;
+
+/// PP-OCR's recognizer.
+pub(super) struct CtcRecognizer {
+    session: Session,
+    alphabet: Alphabet,
+}
+
+impl CtcRecognizer {
+    /// Loads the model and its alphabet, and holds the two against each other.
+    pub(super) fn open(runtime: &Runtime, model: &Path) -> Result<Self, EngineError> {
+        let session = runtime.session(model)?;
+        let characters = session
+            .metadata()
+            .ok()
+            .and_then(|metadata| metadata.custom("character"))
+            .ok_or_else(|| EngineError::Model(format!("{} carries no list of characters", model.display())))?;
+        let mut recognizer = CtcRecognizer { session, alphabet: Alphabet::parse(&characters)? };
+        recognizer.recognize(&[LineImage { width: BUCKET, rgb: vec![255; BUCKET * LINE_HEIGHT * 3] }])?;
+        Ok(recognizer)
+    }
+
+    fn run(&mut self, lines: &[&LineImage], width: usize) -> Result<Vec<Reading>, EngineError> {
+        let per_line = 3 * LINE_HEIGHT * width;
+        // Zero is the grey between black and white: what the network was trained to see as padding.
+        let mut planes = vec![0.0; lines.len() * per_line];
+        for (line, planes) in lines.iter().zip(planes.chunks_exact_mut(per_line)) {
+            fill_planes(&line.rgb, line.width, LINE_HEIGHT, planes, width);
+        }
+        let failed = |error: ort::Error| EngineError::Model(format!("the recognizer does not run: {error}"));
+        let input = TensorRef::from_array_view(([lines.len(), 3, LINE_HEIGHT, width], planes.as_slice())).map_err(failed)?;
+        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
+        let (shape, probabilities) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
+        let classes = self.alphabet.classes();
+        if shape.len() != 3 || shape[0] != lines.len() as i64 || shape[2] != classes as i64 {
+            return Err(EngineError::Model(format!(
+                "the recognizer answers {shape:?} for {} lines and an alphabet of {classes}",
+                lines.len()
+            )));
+        }
+        let each = probabilities.len() / lines.len();
+        Ok(lines
+            .iter()
+            .zip(probabilities.chunks_exact(each))
+            .map(|(line, probabilities)| decode(probabilities, &self.alphabet, line.width as f32 / STEP as f32))
+            .collect())
+    }
+}
+
+impl Recognizer for CtcRecognizer {
+    fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError> {
+        let mut readings = vec![Reading::default(); lines.len()];
+        for (width, batch) in batches(&lines.iter().map(|line| line.width).collect::<Vec<_>>()) {
+            let images: Vec<&LineImage> = batch.iter().map(|&index| &lines[index]).collect();
+            for (index, reading) in batch.iter().zip(self.run(&images, width)?) {
+                readings[*index] = reading;
+            }
+        }
+        Ok(readings)
+    }
+}
+
+/// Which lines share a batch, and its width. Sorted by width, so that little is padded.
+fn batches(widths: &[usize]) -> Vec<(usize, Vec<usize>)> {
+    let mut order: Vec<usize> = (0..widths.len()).collect();
+    order.sort_by_key(|&index| widths[index]);
+    let mut batches: Vec<(usize, Vec<usize>)> = Vec::new();
+    for index in order {
+        let width = (widths[index] + MARGIN).div_ceil(BUCKET) * BUCKET;
+        match batches.last_mut() {
+            // Widths rise, so a batch whose first line fits its bucket has no narrower one.
+            Some((shared, batch)) if *shared == width && (batch.len() + 1) * width <= BATCH_COLUMNS => batch.push(index),
+            _ => batches.push((width, vec![index])),
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_hold_every_line_once_and_pad_less_than_a_bucket() {
+        let widths = [300, 20, 310, 1500, 90, 305, 4000, 20];
+        let batches = batches(&widths);
+        let mut seen: Vec<usize> = batches.iter().flat_map(|(_, batch)| batch.iter().copied()).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..widths.len()).collect::<Vec<_>>());
+        for (width, batch) in &batches {
+            assert!(batch.len() == 1 || batch.len() * width <= BATCH_COLUMNS);
+            for &index in batch {
+                assert!(*width >= widths[index] + MARGIN && *width < widths[index] + MARGIN + BUCKET);
+            }
+        }
+        assert!(batches.len() < widths.len());
+    }
+}
