@@ -362,10 +362,7 @@ fn active_mode_and_ipv6_work() {
     let six = House::open_with(settings, Duration::from_secs(60));
     python(&six, r#"f.storbinary("STOR six.jpg", io.BytesIO(b"six"))"#);
     let four = House::open();
-    python(
-        &four,
-        r#"f.set_pasv(False); f.storbinary("STOR active.jpg", io.BytesIO(b"active")); assert f.nlst() == ["active.jpg"]"#,
-    );
+    python(&four, r#"f.set_pasv(False); f.storbinary("STOR active.jpg", io.BytesIO(b"active")); assert f.nlst() == ["active.jpg"]"#);
     assert_eq!((six.jobs().len(), four.jobs().len()), (1, 1));
 }
 

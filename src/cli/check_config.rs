@@ -165,7 +165,7 @@ fn limits(config: &Config) -> Finding {
     match rustix::fs::statvfs(existing(&config.data_dir)) {
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-            let whole = ByteSize(free >> 20 << 20);
+            let whole = if free >> 30 >= 10 { ByteSize(free >> 30 << 30) } else { ByteSize(free >> 20 << 20) };
             if free < floor.0 {
                 Finding::Doubtful(format!("{whole} are free, less than min-free-space ({floor}): nothing would be accepted"))
             } else {

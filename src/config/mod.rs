@@ -9,18 +9,16 @@
 //! at its default, which a test holds.
 
 use crate::units::Span;
-use crate::{delivery, document, ftp, http, intake, job, ocr};
+use crate::{delivery, document, ftp, http, intake, job, ocr, watch};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 mod sections;
 mod source;
-mod standins;
 
 pub use sections::{AccountsSettings, AccountsSource, LimitsSettings, Retention, RetentionSettings, RetrySettings};
 pub use source::{ConfigError, Known, variable};
-pub use standins::watch;
 
 /// The file format that this version reads.
 pub const VERSION: u32 = 1;
@@ -81,7 +79,7 @@ impl Config {
                 .iter()
                 .map(PathBuf::from)
                 .find(|candidate| candidate.is_file())
-                .ok_or_else(|| ConfigError::Missing(DEFAULT_FILES.map(|name| format!("looked for {name}")).join(", ")))?,
+                .ok_or_else(|| ConfigError::Missing(DEFAULT_FILES.join(" or ")))?,
         };
         let io = |source| ConfigError::Io { path: file.clone(), source };
         let text = std::fs::read_to_string(&file).map_err(io)?;

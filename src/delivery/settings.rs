@@ -38,6 +38,8 @@ pub enum SettingsError {
     Sender(String),
     #[error("the relay's password in {path} cannot be used: {detail}")]
     Password { path: PathBuf, detail: String },
+    #[error("mail.relay ({0}) names a user, and no password: write it into a file and name that in mail.password-file")]
+    NoPassword(String),
     #[error("the relay {relay} cannot be prepared: {detail}")]
     Transport { relay: String, detail: String },
 }
@@ -61,6 +63,11 @@ impl Relay {
             url.set_password(Some(&encoded)).expect("a relay has a host, so it may have a password");
         }
         url
+    }
+
+    /// Names a user but not the password: logging in would silently not happen.
+    pub(super) fn lacks_password(&self) -> bool {
+        self.has_user() && self.0.password().is_none()
     }
 
     pub(super) fn has_user(&self) -> bool {
