@@ -88,6 +88,8 @@ fn a_bad_value_is_told_with_its_key_and_what_is_allowed() {
         ("[http]\npublic-url = 'ftp://x'", &["http.public-url", "https://"]),
         ("[limits]\nmax-upload = '1 lightyear'", &["line 2", "limits.max-upload", "MiB"]),
         ("[limits]\n\nmax-pages = 0", &["line 3", "limits.max-pages", "more than zero"]),
+        ("[ftp]\npassive-ports = \"2100-2200\"", &["line 2", "ftp.passive-ports", "ftp.listen"]),
+        ("[ocr]\nengine = 'trocr'", &["line 2", "ocr.engine", "ppocr"]),
         ("[limits]\nmax-pages = -1", &["limits.max-pages"]),
         ("shutdown-grace = 30", &["shutdown-grace", "30s"]),
         ("[retention]\noriginals = '30d'", &["line 2", "retention.originals", "keep"]),

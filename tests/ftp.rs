@@ -61,10 +61,13 @@ fn one_connection_cannot_guess_in_parallel() {
     let house = House::open();
     let mut raw = Raw::connect(&house);
     raw.expect("USER desk", "331");
-    // The second password is right, but comes while the first is looked at.
-    raw.send("PASS wrong\r\nPASS secret\r\n");
-    assert!(raw.reply().starts_with("530"));
-    assert!(raw.reply().starts_with("530"));
+    // libunftp takes further passwords while the first is looked at; we look at one.
+    raw.send(&"PASS wrong\r\n".repeat(8));
+    for _ in 0..8 {
+        let reply = raw.reply();
+        assert!(reply.starts_with("530") || reply.starts_with("503"), "{reply}");
+    }
+    assert_eq!(house.stats.now().logins_failed, 1);
 }
 
 #[test]
@@ -377,11 +380,17 @@ fn tls_is_offered_required_and_ends_uploads() {
     ftp_support::python_tls(
         &house,
         r#"
-f.storbinary("STOR whole.jpg", io.BytesIO(b"x" * 300_000))
+s, _ = f.ntransfercmd("STOR whole.jpg")
+s.sendall(b"x" * 300_000)
+try: s.unwrap()
+except ssl.SSLError: pass  # libunftp hears the end of TLS but does not say its own
+s.close(); f.voidresp()
+got = io.BytesIO(); f.retrbinary("RETR whole.jpg", got.write)
+assert got.getvalue() == b"x" * 300_000
 # Bytes, then the end of TCP without the end of TLS: somebody may have cut it.
 s, _ = f.ntransfercmd("STOR cut.jpg")
 s.sendall(b"x" * 100_000)
-s.detach and os.close(s.detach())
+os.close(s.detach())
 try:
     f.voidresp(); raise SystemExit("a cut upload was acknowledged")
 except (ftplib.error_temp, ftplib.error_perm) as e:

@@ -279,6 +279,8 @@ fn a_password_file_that_cannot_work_is_refused_at_start() {
         Mailer::new(&settings).err().map(|error| error.to_string())
     };
     assert!(refused("smtp://anna@127.0.0.1").unwrap().contains("password"), "no such file");
+    let without = Settings { relay: "smtp://anna@127.0.0.1".parse().unwrap(), ..Settings::default() };
+    assert!(Mailer::new(&without).err().unwrap().to_string().contains("mail.password-file"));
     std::fs::write(&file, "\n").unwrap();
     assert!(refused("smtp://anna@127.0.0.1").unwrap().contains("empty"));
     std::fs::write(&file, "s3cret\n").unwrap();

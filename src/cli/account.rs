@@ -187,17 +187,16 @@ pub fn run(command: &AccountCommand, config: &Config) -> anyhow::Result<ExitCode
         }
         AccountCommand::Show { name, json } => {
             let account = find(&open(config)?, name)?;
-            let value = to_json(&account);
-            print(&if *json { format!("{value:#}\n") } else { details(&value) })?;
+            print(&if *json { format!("{:#}\n", to_json(&account)) } else { details(&account) })?;
         }
-        AccountCommand::Set(args) => set(args, config)?,
+        AccountCommand::Set(args) => return set(args, config),
         AccountCommand::Passwd { name, password } => {
             let accounts = open(config)?;
             let mut account = find(&accounts, name)?;
             let secret = password.obtain()?;
             account.password_hash = Some(password::hash(secret.text()));
             accounts.set(&account)?;
-            tell(&format!("account \"{name}\" has a new password; it holds from the next login"), &secret)?;
+            tell(&format!("account \"{name}\" has a new password from the next login on"), &secret)?;
         }
         AccountCommand::Disable { name } => enable(name, config, false)?,
         AccountCommand::Enable { name } => enable(name, config, true)?,
@@ -229,9 +228,10 @@ fn add(args: &AddArgs, config: &Config) -> anyhow::Result<()> {
     tell(&format!("account \"{}\" is added", args.name), &secret)
 }
 
-fn set(args: &SetArgs, config: &Config) -> anyhow::Result<()> {
+fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
     if args.settings.is_empty() && args.clear.is_empty() {
-        bail!("nothing to set: name a setting, as in `inkport account set {} --quota 10GiB`", args.name);
+        eprintln!("nothing to set: name a setting, as in `inkport account set {} --quota 10GiB`", args.name);
+        return Ok(ExitCode::from(2));
     }
     let accounts = open(config)?;
     let mut account = find(&accounts, &args.name)?;
@@ -247,7 +247,7 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<()> {
     args.settings.apply(&mut account);
     accounts.set(&account)?;
     eprintln!("account \"{}\" is changed", args.name);
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn enable(name: &AccountName, config: &Config, enabled: bool) -> anyhow::Result<()> {
@@ -370,7 +370,12 @@ fn overview(accounts: &[Account]) -> String {
     table(&["NAME", "STATE", "ROLE", "OUTPUTS", "QUOTA", "EMAIL"], &rows)
 }
 
-fn details(value: &Value) -> String {
+fn details(account: &Account) -> String {
+    let mut value = to_json(account);
+    // A person reads sizes as they are written.
+    for (name, size) in [("quota", account.quota), ("max_upload", account.max_upload)] {
+        value[name] = size.map_or(Value::Null, |size| Value::String(size.to_string()));
+    }
     let fields = value.as_object().into_iter().flatten();
     fields.map(|(name, value)| format!("{:<14} {}\n", name.replace('_', "-"), words(value))).collect()
 }
@@ -396,7 +401,7 @@ mod tests {
         let mut account = Account::new("front-desk".parse().unwrap());
         account.password_hash = Some("$argon2id$v=19$secret".into());
         let value = to_json(&account);
-        for shown in [value.to_string(), details(&value), overview(&[account])] {
+        for shown in [value.to_string(), details(&account), overview(std::slice::from_ref(&account))] {
             assert!(!shown.contains("argon2"), "{shown}");
         }
     }

@@ -4,9 +4,9 @@
 use super::print::{print, table};
 use crate::accounts::Accounts;
 use crate::config::{AccountsSource, Config};
-use crate::ftp;
-use crate::models::{Installed, Manifest};
 use crate::delivery::Mailer;
+use crate::ftp::{FtpError, Require};
+use crate::models::{Installed, Manifest};
 use crate::queue::JobLedger as _;
 use crate::queue::sqlite::SqliteLedger;
 use crate::units::ByteSize;
@@ -107,19 +107,19 @@ fn accounts(config: &Config) -> Finding {
 
 fn ftp_ports(config: &Config) -> Finding {
     let settings = &config.ftp;
-    if let Err(error) = settings.check() {
+    // TLS has a row of its own.
+    if let Err(error @ FtpError::Setting { .. }) = settings.check() {
         return Finding::Bad(chain(&error));
     }
-    let ports = settings.passive_ports.to_string();
-    let detail = format!("{}, data ports {ports}", settings.listen);
+    let passive = &settings.passive_ports.0;
+    let detail = format!("{}, data ports {}", settings.listen, settings.passive_ports);
     // The kernel hands these out to outgoing connections: a data port may be taken when it is wanted.
     let ephemeral = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().and_then(|text| {
         let mut words = text.split_whitespace();
         Some((words.next()?.parse::<u16>().ok()?, words.next()?.parse::<u16>().ok()?))
     });
-    let passive = ports.split_once('-').and_then(|(low, high)| Some((low.parse::<u16>().ok()?, high.parse::<u16>().ok()?)));
-    match (passive, ephemeral) {
-        (Some((low, high)), Some((first, last))) if low <= last && first <= high => {
+    match ephemeral {
+        Some((first, last)) if *passive.start() <= last && first <= *passive.end() => {
             Finding::Doubtful(format!("{detail}, which overlap the kernel's ephemeral ports {first}-{last}"))
         }
         _ => Finding::Good(detail),
@@ -130,15 +130,12 @@ fn ftp_tls(config: &Config) -> Finding {
     let Some(tls) = &config.ftp.tls else {
         return Finding::Good("no [ftp.tls]: plain FTP only".to_owned());
     };
-    if let Err(error) = tls.check() {
-        return Finding::Bad(chain(&error));
+    match (tls.check(), tls.require) {
+        (Err(error), _) => Finding::Bad(chain(&error)),
+        (Ok(()), Require::No) => Finding::Good("offered".to_owned()),
+        (Ok(()), Require::Login) => Finding::Good("required for the login".to_owned()),
+        (Ok(()), Require::All) => Finding::Good("required for everything".to_owned()),
     }
-    let required = match tls.require {
-        ftp::Require::No => "offered",
-        ftp::Require::Login => "required for the login",
-        ftp::Require::All => "required for everything",
-    };
-    Finding::Good(required.to_owned())
 }
 
 fn http(config: &Config) -> Finding {
@@ -185,7 +182,7 @@ fn limits(config: &Config) -> Finding {
     match rustix::fs::statvfs(existing(&config.data_dir)) {
         Ok(stat) => {
             let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-            let whole = ByteSize(free >> 20 << 20);
+            let whole = if free >> 30 >= 10 { ByteSize(free >> 30 << 30) } else { ByteSize(free >> 20 << 20) };
             if free < floor.0 {
                 Finding::Doubtful(format!("{whole} are free, less than min-free-space ({floor}): nothing would be accepted"))
             } else {

@@ -79,7 +79,7 @@ impl Config {
                 .iter()
                 .map(PathBuf::from)
                 .find(|candidate| candidate.is_file())
-                .ok_or_else(|| ConfigError::Missing(DEFAULT_FILES.map(|name| format!("looked for {name}")).join(", ")))?,
+                .ok_or_else(|| ConfigError::Missing(DEFAULT_FILES.join(" or ")))?,
         };
         let io = |source| ConfigError::Io { path: file.clone(), source };
         let text = std::fs::read_to_string(&file).map_err(io)?;
@@ -106,7 +106,7 @@ impl Config {
         let config =
             Config::deserialize(toml::de::Deserializer::from(table)).map_err(|error| source.refused(&error, &places, &known))?;
         match config.not_allowed() {
-            Some((key, detail)) => Err(source.not_allowed(key, detail, &places)),
+            Some((key, detail)) => Err(source.not_allowed(&key, detail, &places)),
             None => Ok(config),
         }
     }
@@ -132,26 +132,27 @@ impl Config {
     }
 
     /// The first value that is well formed but makes no sense, by its key.
-    fn not_allowed(&self) -> Option<(&'static str, String)> {
-        let zero = |key: &'static str, is_zero: bool| is_zero.then(|| (key, "must be more than zero".to_owned()));
+    fn not_allowed(&self) -> Option<(String, String)> {
+        let zero = |key: &str, is_zero: bool| is_zero.then(|| (key.to_owned(), "must be more than zero".to_owned()));
         if self.version != VERSION {
-            return Some(("version", format!("this version of Inkport reads version = {VERSION} only")));
+            return Some(("version".to_owned(), format!("this version of Inkport reads version = {VERSION} only")));
         }
-        if let Some(tls) = &self.ftp.tls {
-            let missing = match (&tls.certificate, &tls.private_key) {
+        // Certificates are looked at when their paths are known.
+        let without_files = ftp::Settings { tls: None, ..self.ftp.clone() };
+        if let Err(ftp::FtpError::Setting { key, problem }) = without_files.check() {
+            return Some((format!("ftp.{key}"), problem));
+        }
+        if let Some(tls) = &self.ftp.tls
+            && let Some(missing) = match (&tls.certificate, &tls.private_key) {
                 (Some(_), Some(_)) => None,
                 (None, _) => Some("certificate"),
                 (_, None) => Some("private-key"),
-            };
-            if let Some(missing) = missing {
-                let detail =
-                    format!("{missing} is missing: name both the certificate and its private-key, or leave the section out");
-                return Some(("ftp.tls", detail));
             }
+        {
+            let detail = format!("{missing} is missing: name both certificate and private-key, or leave the section out");
+            return Some(("ftp.tls".to_owned(), detail));
         }
-        zero("ftp.max-sessions", self.ftp.max_sessions == 0)
-            .or_else(|| zero("ftp.max-sessions-per-ip", self.ftp.max_sessions_per_ip == 0))
-            .or_else(|| zero("http.max-upload", self.http.max_upload.0 == 0))
+        zero("http.max-upload", self.http.max_upload.0 == 0)
             .or_else(|| zero("limits.max-upload", self.limits.max_upload.0 == 0))
             .or_else(|| zero("limits.max-pixels", self.limits.max_pixels == 0))
             .or_else(|| zero("limits.max-pages", self.limits.max_pages == 0))

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 /// Why a configuration is refused. All of it is for a person to correct.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("there is no configuration file ({0}): write one, or name it with --config FILE")]
+    #[error("there is no configuration file {0}: write one, or name one with --config FILE")]
     Missing(String),
     #[error("the configuration file {path} cannot be read: {source}")]
     Io {

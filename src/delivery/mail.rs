@@ -37,6 +37,7 @@ impl Mailer {
                 }
                 Some(password.to_owned())
             }
+            None if settings.relay.lacks_password() => return Err(SettingsError::NoPassword(settings.relay.to_string())),
             None => None,
         };
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(settings.relay.url(password.as_deref()).as_str())

@@ -38,6 +38,8 @@ pub enum SettingsError {
     Sender(String),
     #[error("the relay's password in {path} cannot be used: {detail}")]
     Password { path: PathBuf, detail: String },
+    #[error("mail.relay ({0}) names a user, and no password: write it into a file and name that in mail.password-file")]
+    NoPassword(String),
     #[error("the relay {relay} cannot be prepared: {detail}")]
     Transport { relay: String, detail: String },
 }
@@ -55,10 +57,17 @@ impl Relay {
             // lettre's word for no encryption is no parameter.
             url.set_query(None);
         }
-        if password.is_some() {
-            url.set_password(password).expect("a relay has a host, so it may have a password");
+        if let Some(password) = password {
+            // lettre decodes percent signs, and set_password leaves them alone.
+            let encoded = password.replace('%', "%25");
+            url.set_password(Some(&encoded)).expect("a relay has a host, so it may have a password");
         }
         url
+    }
+
+    /// Names a user but not the password: logging in would silently not happen.
+    pub(super) fn lacks_password(&self) -> bool {
+        self.has_user() && self.0.password().is_none()
     }
 
     pub(super) fn has_user(&self) -> bool {
@@ -174,6 +183,6 @@ mod tests {
         let relay: Relay = "smtp://user@mail.example.com?tls=none".parse().unwrap();
         let url = relay.url(Some("p@:/ä%"));
         assert_eq!((url.host_str(), url.query()), (Some("mail.example.com"), None));
-        assert_eq!(url.password(), Some("p%40%3A%2F%C3%A4%"), "percent signs are lettre's to decode");
+        assert_eq!(url.password(), Some("p%40%3A%2F%C3%A4%25"));
     }
 }

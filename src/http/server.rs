@@ -3,10 +3,12 @@
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -20,6 +22,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(15);
 const HEAD_AT_MOST: usize = 32 << 10;
 /// For requests under way when the daemon stops.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+/// For an answer to leave, or a head to arrive in full, on a connection without a request under way.
+const IDLE_DRAIN_WITHIN: Duration = Duration::from_millis(500);
 /// Out of file descriptors, say: trying again at once would only spin.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(200);
 
@@ -66,13 +70,30 @@ async fn connection(stream: TcpStream, router: Router, mut stopping: watch::Rece
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_AT_MOST);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
+    let requests = AtomicUsize::new(0);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        requests.fetch_add(1, Ordering::Relaxed);
+        let answer = router.call(request);
+        async {
+            let answer = answer.await;
+            requests.fetch_sub(1, Ordering::Relaxed);
+            answer
+        }
+    });
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = stopping.changed() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // hyper waits for a request that has begun; one whose head never ends is not waited for.
+            loop {
+                match tokio::time::timeout(IDLE_DRAIN_WITHIN, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    Err(_) if requests.load(Ordering::Relaxed) == 0 => return,
+                    Err(_) => {}
+                }
+            }
         }
     };
     if let Err(error) = ended {
