@@ -253,7 +253,8 @@ pub fn python_tls(house: &House, script: &str) {
 }
 
 fn run_python(house: &House, login: &str, script: &str) {
-    let script = format!("import ftplib, io, os, ssl, sys\nhost, port = sys.argv[1], int(sys.argv[2])\n{login}\n{script}\nf.quit()");
+    let script =
+        format!("import ftplib, io, os, ssl, sys\nhost, port = sys.argv[1], int(sys.argv[2])\n{login}\n{script}\nf.quit()");
     let ran = Command::new("python3")
         .args(["-c", &script, &house.address.ip().to_string(), &house.address.port().to_string()])
         .output()
