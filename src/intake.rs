@@ -76,6 +76,10 @@ pub enum IntakeError {
     Queue(#[from] QueueError),
 }
 
+/// Suffixes of what lies beside a file that was read: the `.json` first, since its being there says
+/// that all are; the first three are made of every file.
+const SIDECARS: [&str; 8] = [".json", ".error.json", ".txt", ".alto.xml", ".hocr", ".md", ".csv", ".pdf"];
+
 /// The only way in; cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
@@ -202,8 +206,12 @@ impl Inner {
     }
 
     fn is_document(&self, account: &AccountName, path: &VirtualPath) -> bool {
-        let is_there = |base: &VirtualPath| self.homes.identity(account, base).is_ok_and(|found| found.is_some());
-        !names::is_temporary(path) && !names::is_sidecar(path, is_there)
+        let in_a_hidden_folder = path.folder().split('/').any(|part| part.starts_with('.'));
+        let is_beside = |base: &str| {
+            VirtualPath::new(&format!("{}/{base}", path.folder()))
+                .is_ok_and(|base| self.homes.identity(account, &base).is_ok_and(|found| found.is_some()))
+        };
+        !in_a_hidden_folder && !names::is_temporary(path.file_name()) && !names::is_sidecar(path.file_name(), &is_beside)
     }
 
     async fn accept(self: Arc<Self>, upload: Upload) -> Result<Accepted, IntakeError> {
@@ -251,7 +259,7 @@ impl Inner {
         let identity = self.homes.install(&account, &path, staged)?;
         // What a reader would take for this file's. Of a new file only what is made of every file: the
         // others may be somebody's own.
-        let stale: &[&str] = if replaced { &names::SIDECARS } else { &names::SIDECARS[..3] };
+        let stale = if replaced { &SIDECARS[..] } else { &SIDECARS[..3] };
         if let Err(error) = self.homes.remove_beside(&account, &path, stale) {
             tracing::warn!(account.name = %account, %error, "a stale sidecar stays until the new one replaces it");
         }

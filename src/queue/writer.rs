@@ -8,11 +8,14 @@ use super::QueueError;
 use crate::job::state::RetryPolicy;
 use crate::units::Timestamp;
 use rusqlite::Connection;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What a verb answers.
@@ -22,6 +25,9 @@ pub(super) type Answer<T> = Result<T, QueueError>;
 const TOGETHER: usize = 256;
 /// Verbs that may wait; more callers wait for a place.
 const WAITING: usize = 1024;
+
+/// A daemon that was killed holds its lock until its last write to the disk returns.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// Runs in the transaction, or is told that there is none (its answer is the transaction's error
 /// then); the closure that it returns is called with what the commit came to.
@@ -51,13 +57,17 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(|error| broken(format!("the lock file cannot be opened: {error}")))?;
-        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(QueueError::broken(
-                database,
-                "it is in use by another process: only one daemon may run on a data-dir".to_owned(),
-            )),
-            Err(errno) => Err(broken(format!("the lock cannot be taken: {errno}"))),
+        let begun = Instant::now();
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(Errno::WOULDBLOCK) if begun.elapsed() < LAST_BREATH => std::thread::sleep(Duration::from_millis(20)),
+                Err(Errno::WOULDBLOCK) => {
+                    let detail = "it is in use by another process: only one daemon may run on a data-dir";
+                    return Err(QueueError::broken(database, detail.to_owned()));
+                }
+                Err(errno) => return Err(broken(format!("the lock cannot be taken: {errno}"))),
+            }
         }
     }
 }
@@ -170,7 +180,10 @@ impl Store {
         }
         done.into_iter()
             .filter_map(|done| {
-                let committed = if done.failed { Ok(()) } else { committed.as_ref().map(|()| ()).map_err(QueueError::again) };
+                let committed = match &committed {
+                    Err(error) if !done.failed => Err(error.again()),
+                    _ => Ok(()),
+                };
                 (done.answer)(committed)
             })
             .collect()
