@@ -75,13 +75,18 @@ done
 port=$(sed -n 's/^inkport ready.* ftp=[^ ]*:\([0-9]*\).*/\1/p' "$room/serve.out")
 [ -n "$port" ] || { tail -n 20 "$room/serve.err" >&2; fail "inkport was not ready within 30 seconds"; }
 
-# -- vsftpd, for anonymous uploads into a folder of this run. No account of the system is touched.
+# -- vsftpd, for anonymous uploads into a folder of this run, as a user that the system has anyway
+# (one with a home that exists, which vsftpd insists on). No account is made or changed.
 if [ -n "$peer" ]; then
+    for owner in ftp daemon ""; do
+        home=$(getent passwd "$owner" | cut -d: -f6) && [ -d "$home" ] && break
+    done
+    [ -n "$owner" ] || fail "neither 'ftp' nor 'daemon' is a user with a home, for vsftpd to run as"
     peer_port=$(free_port)
     mkdir -p "$room/peer/up" "$room/empty"
     chmod 711 "$room"
     chmod 555 "$room/peer" "$room/empty"
-    chown nobody "$room/peer/up"
+    chown "$owner" "$room/peer/up"
     cat >"$room/vsftpd.conf" <<EOF
 listen=YES
 listen_ipv6=NO
@@ -95,7 +100,7 @@ write_enable=YES
 anon_upload_enable=YES
 anon_other_write_enable=YES
 anon_root=$room/peer
-ftp_username=nobody
+ftp_username=$owner
 nopriv_user=nobody
 secure_chroot_dir=$room/empty
 seccomp_sandbox=NO

@@ -7,7 +7,7 @@
 use super::blocking;
 use crate::account::VirtualPath;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, MetadataExt, PermissionsExt};
+use cap_std::fs::{Dir, PermissionsExt};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,10 +122,6 @@ impl Metadata for Entry {
 
     fn uid(&self) -> u32 {
         0
-    }
-
-    fn links(&self) -> u64 {
-        self.inner.nlink()
     }
 
     fn permissions(&self) -> Permissions {

@@ -236,6 +236,11 @@ async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, place: Plac
         () = patience => {}
     }
     lock(&hall.open).remove(&number);
+    // A data connection that waits for its command may hold on to the session for minutes. An upload
+    // still needs to know whether the client stays.
+    if session.is_quiet(Duration::ZERO) {
+        session.control.end();
+    }
     tracing::debug!(session.id = number, %peer, "a session ended");
 }
 

@@ -11,7 +11,7 @@ use super::session::{Session, UploadGuard};
 use super::{Parts, blocking, sidecars};
 use crate::account::{Account, VirtualPath};
 use crate::homes::{HomeError, Homes};
-use crate::intake::{Accepted, IntakeError, Upload};
+use crate::intake::{IntakeError, Upload};
 use crate::job::Door;
 use crate::queue::{JobLedger, QueueError};
 use crate::spool::{SpoolError, Staging};
@@ -55,11 +55,7 @@ impl Storage {
         let bytes = staged.bytes();
         let upload = Upload { account: user.account.name.clone(), path: path.clone(), staged, door: Door::Ftp };
         let accepted = self.parts.intake.accept(upload).await?;
-        if let Accepted::Job(id) | Accepted::Known(id) = accepted {
-            tracing::info!(session.id = self.session.number, account.name = %user.account.name, job.id = %id, upload.path = %path, upload.bytes = bytes, "an upload was accepted");
-        } else {
-            tracing::info!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, upload.bytes = bytes, "an upload was stored; it is no document");
-        }
+        tracing::debug!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, upload.bytes = bytes, ?accepted, "an upload was taken");
         Ok(bytes)
     }
 
@@ -69,7 +65,7 @@ impl Storage {
         self.wait_for_sidecar(&user.account, &path).await?;
         let (homes, name) = (self.parts.homes.clone(), user.account.name.clone());
         let file = blocking(move || {
-            Ok(homes.open_file(&name, &path).map_err(|error| Error::new(home_kind(&error), error)).and_then(|mut file| {
+            Ok(homes.open_file(&name, &path).map_err(not_to_be_read).and_then(|mut file| {
                 file.seek(io::SeekFrom::Start(start)).map_err(refuse_io)?;
                 Ok(file)
             }))
@@ -277,20 +273,14 @@ impl StorageBackend<User> for Storage {
         user.home.files.mkd(user, relative(path.as_ref())?).await
     }
 
-    /// The rename itself, made to last; then whatever it means to a job. The order matters: were the
+    /// The rename itself; then intake makes it durable and does whatever it means to a job. Were the
     /// daemon killed in between, the scan at the next start would find the file under its new name.
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &User, from: P, to: P) -> Result<()> {
         let (from, to) = (virtual_path(from.as_ref())?, virtual_path(to.as_ref())?);
         user.home.files.rename(user, from.relative(), to.relative()).await?;
-        let (homes, name) = (self.parts.homes.clone(), user.account.name.clone());
-        let folders = [from.clone(), to.clone()];
-        let synced = blocking(move || Ok(folders.iter().try_for_each(|path| homes.sync_around(&name, path))));
-        synced.await.map_err(refuse_io)?.map_err(|error| Error::new(home_kind(&error), error))?;
         match self.parts.intake.renamed(&user.account.name, &from, &to).await {
             Ok(accepted) => {
-                if let Accepted::Job(id) = accepted {
-                    tracing::info!(session.id = self.session.number, account.name = %user.account.name, job.id = %id, upload.path = %to, "a rename completed an upload");
-                }
+                tracing::debug!(session.id = self.session.number, account.name = %user.account.name, upload.path = %to, ?accepted, "a file was renamed");
                 Ok(())
             }
             Err(error) => {
@@ -359,6 +349,15 @@ fn home_kind(error: &HomeError) -> ErrorKind {
         HomeError::NotAPlace { .. } => ErrorKind::FileNameNotAllowedError,
         HomeError::Io { source, .. } => io_kind(source),
     }
+}
+
+/// To a reader, a name that cannot hold a file is a file that is not there.
+fn not_to_be_read(error: HomeError) -> Error {
+    let kind = match home_kind(&error) {
+        ErrorKind::FileNameNotAllowedError => ErrorKind::PermanentFileNotAvailable,
+        kind => kind,
+    };
+    Error::new(kind, error)
 }
 
 fn spool_kind(error: &SpoolError) -> ErrorKind {
