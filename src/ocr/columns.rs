@@ -16,43 +16,59 @@ pub(super) struct Split {
 }
 
 /// A column has at least this many rows.
-const MIN_ROWS: usize = 3;
+const MIN_ROWS: usize = 4;
 
-/// Letters in the median row of running text.
-const MIN_LETTERS: usize = 12;
+/// Letters in the median row of running text. Lists of names and the labels of a form have fewer.
+const MIN_LETTERS: usize = 20;
+
+/// Words in the median row of running text.
+const MIN_WORDS: usize = 4;
 
 /// How much of the column's width the median row of running text fills.
-const MIN_FILL: f32 = 0.6;
+const MIN_FILL: f32 = 0.7;
 
 /// The best split of these pieces into two columns, if there is one. Indices into `pieces`.
 pub(super) fn split(pieces: &[Piece], region: &[usize]) -> Option<Split> {
     if region.len() < 2 * MIN_ROWS {
         return None;
     }
-    let mut candidates: Vec<f32> = region.iter().map(|&i| pieces[i].left[0]).collect();
-    candidates.sort_by(f32::total_cmp);
-    candidates.dedup_by(|a, b| (*a - *b).abs() < 2.0);
     let mut by_height = region.to_vec();
     by_height.sort_by(|&a, &b| pieces[a].middle()[1].total_cmp(&pieces[b].middle()[1]));
     let mut best: Option<(usize, Split)> = None;
-    for start in candidates {
-        // Just left of where a right column could begin.
-        let gutter = start - 1.0;
+    for gutter in gutters(pieces, region) {
         for stretch in stretches(pieces, &by_height, gutter) {
             let size = stretch.len();
             if size < 2 * MIN_ROWS || best.as_ref().is_some_and(|(most, _)| size <= *most) {
                 continue;
             }
             let (left, right): (Vec<usize>, Vec<usize>) = stretch.iter().partition(|&&i| pieces[i].middle()[0] < gutter);
-            let Some((left, right, rest)) = columns(pieces, left, right) else { continue };
-            let top = left.iter().chain(&right).map(|&i| pieces[i].middle()[1]).fold(f32::MAX, f32::min);
-            let inside = |i: &usize| left.contains(i) || right.contains(i);
-            let (above, below) = by_height.iter().copied().filter(|i| !inside(i)).partition(|&i| pieces[i].middle()[1] < top);
-            let _ = rest;
+            if !columns(pieces, &left, &right) {
+                continue;
+            }
+            let top = stretch.iter().map(|&i| pieces[i].middle()[1]).fold(f32::MAX, f32::min);
+            let (above, below) =
+                by_height.iter().copied().filter(|i| !stretch.contains(i)).partition(|&i| pieces[i].middle()[1] < top);
             best = Some((size, Split { above, left, right, below }));
         }
     }
     best.map(|(_, split)| split)
+}
+
+/// Where a right column could begin: just left of places where several lines start.
+fn gutters(pieces: &[Piece], region: &[usize]) -> Vec<f32> {
+    let mut heights: Vec<f32> = region.iter().map(|&i| pieces[i].height).collect();
+    heights.sort_by(f32::total_cmp);
+    let Some(height) = heights.get(heights.len() / 2).map(|h| h.max(1.0)) else { return Vec::new() };
+    let mut starts: Vec<f32> = region.iter().map(|&i| pieces[i].left[0]).collect();
+    starts.sort_by(f32::total_cmp);
+    let mut gutters: Vec<f32> = Vec::new();
+    for (at, &start) in starts.iter().enumerate() {
+        let near = starts[at..].iter().take_while(|&&other| other - start < 3.0 * height).count();
+        if near >= MIN_ROWS && gutters.last().is_none_or(|last| start - last > height) {
+            gutters.push(start - 1.0);
+        }
+    }
+    gutters
 }
 
 /// The longest runs of pieces, by height, that the vertical line at `gutter` does not cross.
@@ -72,23 +88,32 @@ fn stretches<'a>(pieces: &[Piece], by_height: &'a [usize], gutter: f32) -> impl 
     starts.zip(ends).map(|(from, to)| &by_height[from..to])
 }
 
-/// Left and right, cut down to the heights they share, where both are running text.
-#[allow(clippy::type_complexity)]
-fn columns(pieces: &[Piece], left: Vec<usize>, right: Vec<usize>) -> Option<(Vec<usize>, Vec<usize>, ())> {
+/// Whether both sides of a gutter are running text, for much the same height.
+fn columns(pieces: &[Piece], left: &[usize], right: &[usize]) -> bool {
     if left.len() < MIN_ROWS || right.len() < MIN_ROWS {
-        return None;
+        return false;
     }
     let extent = |side: &[usize]| {
         let top = side.iter().map(|&i| pieces[i].top()).fold(f32::MAX, f32::min);
         let bottom = side.iter().map(|&i| pieces[i].bottom()).fold(f32::MIN, f32::max);
         (top, bottom)
     };
-    let ((lt, lb), (rt, rb)) = (extent(&left), extent(&right));
+    let ((lt, lb), (rt, rb)) = (extent(left), extent(right));
     let shared = lb.min(rb) - lt.max(rt);
     if shared < 0.3 * (lb - lt).max(rb - rt) {
-        return None;
+        return false;
     }
-    (running_text(pieces, &left) && running_text(pieces, &right)).then_some((left, right, ()))
+    let text = |side: &[usize]| running_text(pieces, side) || two_columns(pieces, side);
+    text(left) && text(right)
+}
+
+/// Whether one side is itself a pair of columns: a page may have three or four.
+fn two_columns(pieces: &[Piece], side: &[usize]) -> bool {
+    side.len() >= 2 * MIN_ROWS
+        && gutters(pieces, side).into_iter().any(|gutter| {
+            let (left, right): (Vec<usize>, Vec<usize>) = side.iter().partition(|&&i| pieces[i].middle()[0] < gutter);
+            running_text(pieces, &left) && running_text(pieces, &right)
+        })
 }
 
 /// Whether these pieces read as prose: enough rows, most of them long and filling the width.
@@ -101,13 +126,12 @@ fn running_text(pieces: &[Piece], side: &[usize]) -> bool {
     let left = own.iter().map(|p| p.left[0]).fold(f32::MAX, f32::min);
     let right = own.iter().map(|p| p.right[0]).fold(f32::MIN, f32::max);
     let width = (right - left).max(1.0);
-    let mut fills: Vec<f32> = Vec::with_capacity(rows.len());
-    let mut letters: Vec<usize> = Vec::with_capacity(rows.len());
-    for row in &rows {
-        fills.push(row.iter().map(|&i| own[i].width()).sum::<f32>() / width);
-        letters.push(row.iter().map(|&i| own[i].line.text.chars().filter(|c| c.is_alphabetic()).count()).sum());
-    }
-    fills.sort_by(f32::total_cmp);
-    letters.sort_unstable();
-    fills[fills.len() / 2] >= MIN_FILL && letters[letters.len() / 2] >= MIN_LETTERS
+    let median = |mut values: Vec<f32>| {
+        values.sort_by(f32::total_cmp);
+        values[(values.len() - 1) / 2]
+    };
+    let per_row = |of: &dyn Fn(&Piece) -> f32| median(rows.iter().map(|row| row.iter().map(|&i| of(&own[i])).sum()).collect());
+    per_row(&Piece::width) >= MIN_FILL * width
+        && per_row(&|piece| piece.line.text.chars().filter(|c| c.is_alphabetic()).count() as f32) >= MIN_LETTERS as f32
+        && per_row(&|piece| piece.line.words.len() as f32) >= MIN_WORDS as f32
 }

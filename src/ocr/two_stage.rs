@@ -72,28 +72,34 @@ impl TwoStage {
     }
 
     fn read_page(&mut self, page: &Page) -> Result<PageText, EngineError> {
+        let (boxes, rotation, timing) = self.read_boxes(page)?;
+        let (lines, skew) = arrange(boxes);
+        let (width, height) = if rotation % 180 == 0 { (page.width, page.height) } else { (page.height, page.width) };
+        Ok(PageText { lines, width, height, rotation, skew, timing })
+    }
+
+    /// Everything but the reading order: recognized boxes in pixels of the upright page, and the
+    /// turn that made it upright.
+    fn read_boxes(&mut self, page: &Page) -> Result<(Vec<Line>, u16, StageTimes), EngineError> {
         let raster = Raster::of(page)?;
         let begun = Instant::now();
         let found = self.detector.detect(&raster)?;
         let detect = begun.elapsed();
         let begun = Instant::now();
         let rotation = self.rotation(&raster, &found)?;
-        let (width, height) = (raster.width as f32, raster.height as f32);
-        let quads = found.iter().map(|quad| along_text(quad, rotation, width, height)).collect();
+        let quads = found.iter().map(|quad| along_text(quad, rotation)).collect();
         let read = self.read_lines(&raster, quads)?;
-        let lines = read.into_iter().map(|(quad, reading)| line(&turn_quad(&quad, rotation, width, height), reading)).collect();
-        let (lines, skew) = arrange(lines);
-        let (width, height) = if rotation % 180 == 0 { (page.width, page.height) } else { (page.height, page.width) };
-        Ok(PageText { lines, width, height, rotation, skew, timing: StageTimes { detect, recognize: begun.elapsed() } })
+        let (width, height) = (raster.width as f32, raster.height as f32);
+        let boxes = read.into_iter().map(|(quad, reading)| line(&turn_quad(&quad, rotation, width, height), reading)).collect();
+        Ok((boxes, rotation, StageTimes { detect, recognize: begun.elapsed() }))
     }
 
     /// The clockwise turn that makes the page upright.
     fn rotation(&mut self, raster: &Raster<'_>, found: &[Quad]) -> Result<u16, EngineError> {
         let sideways = runs_sideways(found);
-        let (width, height) = (raster.width as f32, raster.height as f32);
         // Of a sideways page, suppose that its top is on the left.
         let supposed = if sideways { 90 } else { 0 };
-        let mut voters: Vec<Quad> = found.iter().map(|quad| along_text(quad, supposed, width, height)).collect();
+        let mut voters: Vec<Quad> = found.iter().map(|quad| along_text(quad, supposed)).collect();
         voters.retain(|quad| quad.length() > 2.0 * quad.thickness());
         voters.sort_by(|a, b| b.length().total_cmp(&a.length()));
         voters.truncate(VOTERS);
@@ -130,7 +136,7 @@ impl TwoStage {
             rest = later;
             let mut held = now.to_vec();
             let mut images = now.iter().map(|quad| self.cutter.cut(raster, quad)).collect::<Result<Vec<_>, _>>()?;
-            self.turn_vertical(raster, &mut held, &mut images)?;
+            self.turn_vertical(&mut held, &mut images)?;
             let readings = self.recognizer.recognize(&images)?;
             read.extend(
                 held.into_iter()
@@ -142,8 +148,7 @@ impl TwoStage {
     }
 
     /// Lines that run up or down an upright page may run either way: the classifier decides each.
-    fn turn_vertical(&mut self, raster: &Raster<'_>, quads: &mut [Quad], images: &mut [LineImage]) -> Result<(), EngineError> {
-        let _ = raster;
+    fn turn_vertical(&mut self, quads: &mut [Quad], images: &mut [LineImage]) -> Result<(), EngineError> {
         let vertical: Vec<usize> = (0..quads.len()).filter(|&i| is_vertical(&quads[i])).collect();
         let seen: Vec<LineImage> = vertical.iter().map(|&i| images[i].clone()).collect();
         for (index, turned) in vertical.into_iter().zip(self.orienter.upside_down(&seen)?) {
@@ -179,11 +184,10 @@ fn is_vertical(quad: &Quad) -> bool {
 /// A detected quad, its corners renamed so that they begin at the top left of the text, if the page
 /// is made upright by `rotation`. A box much higher than wide on the upright page is taken for a
 /// line that runs down it.
-fn along_text(quad: &Quad, rotation: u16, width: f32, height: f32) -> Quad {
+fn along_text(quad: &Quad, rotation: u16) -> Quad {
     let turns = usize::from(rotation / 90);
     // Corner 0 is top left on the page as it came; after a turn by 90° corner 3 is.
     let upright = quad.relabelled(4 - turns);
-    let _ = (width, height);
     if upright.thickness() >= 1.5 * upright.length() { upright.relabelled(3) } else { upright }
 }
 
