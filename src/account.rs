@@ -173,8 +173,9 @@ impl FromStr for Output {
     }
 }
 
-/// An FTP and HTTP identity with a home. As `accounts.toml` writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// An FTP and HTTP identity with a home. As `accounts.toml` writes it. Its `Debug` form is fit for a
+/// log: no hash, no addresses (libraries print what they are handed).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Account {
     pub name: AccountName,
@@ -213,6 +214,16 @@ fn default_outputs() -> Vec<Output> {
     vec![Output::Txt, Output::Json]
 }
 
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .field("enabled", &self.enabled)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Account {
     /// An enabled device account without a password.
     #[must_use]
@@ -245,6 +256,15 @@ mod tests {
         for bad in ["", ".", "..", "-a", "A", "a/b", "a b", "é", &"a".repeat(65)] {
             assert!(bad.parse::<AccountName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_accounts_debug_form_holds_no_secret_and_no_address() {
+        let mut account = Account::new("front-desk".parse().unwrap());
+        account.password_hash = Some("$argon2id$v=19$secret".into());
+        account.email = vec!["ada@example.org".into()];
+        let shown = format!("{account:?}");
+        assert!(shown.contains("front-desk") && !shown.contains("argon2id") && !shown.contains('@'), "{shown}");
     }
 
     #[test]

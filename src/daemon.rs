@@ -84,12 +84,7 @@ pub fn accounts(config: &Config) -> Result<Accounts, AccountsError> {
 }
 
 /// Runs until told to stop. `ready` is called once every door is open.
-pub async fn run(
-    config: Config,
-    lanes: usize,
-    factory: EngineFactory,
-    ready: impl FnOnce(Addresses),
-) -> Result<(), SetupError> {
+pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: impl FnOnce(Addresses)) -> Result<(), SetupError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SetupError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(SetupError::Signals)?;
@@ -131,10 +126,8 @@ pub async fn run(
     // Doors: every port is taken before anything runs.
     let rooms = Rooms { logins: logins.clone(), homes: homes.clone(), intake: intake.clone(), ledger: ledger.clone() };
     let ftp = Ftp::bind(config.ftp.clone(), rooms).await?;
-    let watch = config
-        .watch
-        .enabled
-        .then(|| Watch::new(config.watch, homes.clone(), accounts.clone(), intake.clone(), ledger.clone()));
+    let watch =
+        config.watch.enabled.then(|| Watch::new(config.watch, homes.clone(), accounts.clone(), intake.clone(), ledger.clone()));
     let vitals = Health {
         engine: worker.health(),
         watch: watch.as_ref().map(Watch::health),
@@ -146,8 +139,7 @@ pub async fn run(
         ftp_max_sessions: config.ftp.max_sessions,
         engine_name: String::from(config.ocr.engine),
     };
-    let http =
-        Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
+    let http = Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
     let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr() };
 
     let (close_doors, doors) = flag::channel(false);

@@ -19,6 +19,7 @@ use crate::homes::{HomeError, Homes};
 use crate::job::{Door, FileIdentity, JobId, SpoolKey};
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{NewJob, Queue, QueueError};
+use crate::sidecar::names;
 use crate::spool::{self, Spool, SpoolError, Staged, Staging};
 use crate::units::Timestamp;
 use slots::{Slot, Slots};
@@ -27,7 +28,6 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-mod names;
 mod slots;
 
 /// What may come in. From `[limits]`.

@@ -176,7 +176,9 @@ mod tests {
     fn a_missing_a_wrong_and_a_good_file_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let entry = |file: &str, sha256: &str| {
-            format!("[[model]]\nname='m'\nrole='detector'\narch='any'\nfile='{file}'\nsha256='{sha256}'\nlicence='l'\nsource='s'\n")
+            format!(
+                "[[model]]\nname='m'\nrole='detector'\narch='any'\nfile='{file}'\nsha256='{sha256}'\nlicence='l'\nsource='s'\n"
+            )
         };
         let of_abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let text = format!("version = 1\n{}{}{}", entry("good", of_abc), entry("wrong", of_abc), entry("missing", of_abc));

@@ -89,6 +89,11 @@ fn twenty_kills_lose_nothing_and_double_nothing() {
     });
     let staged = files_below(&daemon.folder().join("data/spool/incoming"));
     assert!(staged.is_empty(), "staging is left: {staged:?}");
-    println!("{} attempts, {} acknowledged, {} jobs, {KILLS} kills", attempted.load(Ordering::SeqCst), acknowledged.len(), jobs.len());
+    println!(
+        "{} attempts, {} acknowledged, {} jobs, {KILLS} kills",
+        attempted.load(Ordering::SeqCst),
+        acknowledged.len(),
+        jobs.len()
+    );
     assert_eq!(daemon.terminate(), Some(0));
 }

@@ -31,7 +31,8 @@ const RANKS: &[(&str, u32)] = &[
 ];
 
 const PURE: &[&str] = &["units", "account", "document", "job", "ocr", "sidecar"];
-const IMPURE_WORDS: &[&str] = &["tokio", "std::net", "SystemTime::now", "OffsetDateTime::now", "std::env::", "rusqlite", "std::process"];
+const IMPURE_WORDS: &[&str] =
+    &["tokio", "std::net", "SystemTime::now", "OffsetDateTime::now", "std::env::", "rusqlite", "std::process"];
 /// `ocr` times its stages and loads model files by path; nobody else below *keeping* may.
 const IMPURE_UNLESS_OCR: &[&str] = &["Instant::now", "std::fs", "File::open"];
 

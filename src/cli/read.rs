@@ -5,11 +5,12 @@
 //! engine each; a file's pages are decoded and read one at a time.
 
 use crate::account::Output;
-use crate::document::{Document, Limits};
+use crate::document::Limits;
 use crate::job::SpoolKey;
 use crate::ocr::Engine;
-use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent, render};
+use crate::sidecar::{Facts, Reading, render};
 use crate::units::{ByteSize, Timestamp};
+use crate::worker::read::document;
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
@@ -19,7 +20,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 /// Formats of the contract that this version does not write yet.
 const LATER_FORMATS: [&str; 5] = ["hocr", "alto", "markdown", "csv", "pdf"];
@@ -150,24 +151,10 @@ fn plan(args: &ReadArgs) -> Result<Vec<Output>, String> {
 
 /// Reads one file, a page at a time.
 fn read_file(file: &Path, engine: &mut dyn Engine, setup: &Setup<'_>) -> anyhow::Result<Reading> {
-    let (received_at, start) = (Timestamp::from_system(SystemTime::now()), Instant::now());
+    let received_at = Timestamp::from_system(SystemTime::now());
     let bytes = bytes_of(file, setup.max_upload)?;
     let (size, sha256) = (bytes.len() as u64, SpoolKey(Sha256::digest(&bytes).into()));
-    let mut decode = Duration::ZERO;
-    let mut timed = |from: Instant| decode += from.elapsed();
-
-    let opening = Instant::now();
-    let mut document = Document::open(bytes, &setup.limits)?;
-    timed(opening);
-    let mut pages = Vec::new();
-    for index in 0..document.page_count() {
-        let decoding = Instant::now();
-        let page = document.page(index)?;
-        timed(decoding);
-        let text = engine.read(&[&page]).pop().ok_or_else(|| anyhow!("the engine gave no answer"))?;
-        pages.push((PageMeta::from(&page), text.with_context(|| format!("page {}", page.number))?));
-    }
-
+    let read = document(bytes, &setup.limits, engine, &|| false)?;
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
     let facts = Facts {
         job: None,
@@ -178,8 +165,7 @@ fn read_file(file: &Path, engine: &mut dyn Engine, setup: &Setup<'_>) -> anyhow:
         received_at: Some(received_at),
         finished_at: Timestamp::from_system(SystemTime::now()),
     };
-    let engine = EngineInfo { name: engine.name().to_owned(), models: engine.models() };
-    Ok(Reading::new(&facts, document.format(), engine, pages, Spent { decode, total: start.elapsed() }))
+    Ok(read.reading(&facts))
 }
 
 fn bytes_of(file: &Path, max: ByteSize) -> anyhow::Result<Vec<u8>> {

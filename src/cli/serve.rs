@@ -10,7 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 /// Runs the daemon until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<ExitCode> {
-    let filter = EnvFilter::try_from_env("INKPORT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("INKPORT_LOG").unwrap_or_else(|_| "info".to_owned());
+    // libunftp's spans carry its whole session in their fields; what matters of it, `ftp` logs itself.
+    let filter = EnvFilter::try_new(format!("{wanted},libunftp=off,unftp_core=off"))
+        .with_context(|| format!("INKPORT_LOG={wanted} is not a log filter; try info, debug or inkport::ftp=debug"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let plan = Plan::of(config.ocr.threads);
     let factory = engine_factory(&config, plan.threads);

@@ -7,9 +7,9 @@ use super::read::{self, Read, ReadError};
 use crate::document::Limits;
 use crate::ocr::{Engine, EngineError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -20,7 +20,10 @@ pub type EngineFactory = Arc<dyn Fn() -> Result<Box<dyn Engine>, EngineError> + 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineState {
     Opening,
-    Ready { name: &'static str, models: Vec<String> },
+    Ready {
+        name: &'static str,
+        models: Vec<String>,
+    },
     /// Tried again by itself; the text says why it failed.
     Failed(String),
 }
@@ -90,7 +93,7 @@ fn run(inbox: &Receiver<Task>, factory: &EngineFactory, report: &watch::Sender<E
                 report.send_replace(EngineState::Failed(error.to_string()));
                 match inbox.recv_timeout(REOPEN_AFTER) {
                     Ok(task) => {
-                        let _ = task.reply.send(Err(ReadError::Engine(error)));
+                        let _ = task.reply.send(Err(ReadError::Interrupted(error.to_string())));
                     }
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -103,11 +106,12 @@ fn run(inbox: &Receiver<Task>, factory: &EngineFactory, report: &watch::Sender<E
 /// Works until the handle is gone (`None`) or the engine panicked (`Some`).
 fn serve(inbox: &Receiver<Task>, mut engine: Box<dyn Engine>) -> Option<()> {
     while let Ok(Task { bytes, limits, cancelled, reply }) = inbox.recv() {
-        let outcome =
-            catch_unwind(AssertUnwindSafe(|| read::document(bytes, &limits, engine.as_mut(), &|| cancelled.load(Ordering::Relaxed))));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            read::document(bytes, &limits, engine.as_mut(), &|| cancelled.load(Ordering::Relaxed))
+        }));
         let panicked = outcome.is_err();
         let answer =
-            outcome.unwrap_or_else(|_| Err(ReadError::Engine(EngineError::Model("the engine panicked; see the log".to_owned()))));
+            outcome.unwrap_or_else(|_| Err(ReadError::Interrupted("the engine panicked; the log says where".to_owned())));
         // The receiver is gone if the job was given up meanwhile.
         let _ = reply.send(answer);
         if panicked {

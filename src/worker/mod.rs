@@ -240,8 +240,8 @@ impl Lane {
         let key = lease.job.spool;
         let bytes = match tokio::task::spawn_blocking(move || spool.read(&key)).await {
             Ok(Ok(bytes)) => bytes,
-            Ok(Err(error)) => return Ended::Read(Err(ReadError::Spool(error.to_string()))),
-            Err(panic) => return Ended::Read(Err(ReadError::Spool(panic.to_string()))),
+            Ok(Err(error)) => return Ended::Read(Err(ReadError::Interrupted(error.to_string()))),
+            Err(panic) => return Ended::Read(Err(ReadError::Interrupted(panic.to_string()))),
         };
         let cancelled = Arc::new(AtomicBool::new(false));
         let Some(mut answer) = self.thread.read(bytes, self.settings.limits, cancelled.clone()) else {
@@ -261,7 +261,7 @@ impl Lane {
                 read = &mut answer => {
                     return match read {
                         Ok(read) => Ended::Read(read),
-                        Err(_) => Ended::Read(Err(ReadError::Spool("the engine thread ended".to_owned()))),
+                        Err(_) => Ended::Read(Err(ReadError::Interrupted("the engine thread ended".to_owned()))),
                     };
                 }
                 _ = heartbeat.tick() => {
@@ -288,7 +288,8 @@ impl Lane {
         let account = self.account(lease).await;
         let (parts, job, mail) = (self.parts.clone(), lease.job.clone(), self.settings.mail);
         let finished_at = now();
-        let publishing = tokio::task::spawn_blocking(move || publish::done(&parts, &job, account.as_ref(), read, finished_at, mail));
+        let publishing =
+            tokio::task::spawn_blocking(move || publish::done(&parts, &job, account.as_ref(), read, finished_at, mail));
         match publishing.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
             Ok(deliveries) => (Outcome::Done, deliveries),
             Err(error) => self.fail(lease, Failure::Transient(error.to_string())).await,

@@ -41,10 +41,12 @@ impl From<ReadError> for Failure {
         let message = error.to_string();
         match error {
             ReadError::Document(error) => Failure::Never { code: DocumentError::code(&error).to_owned(), message },
-            ReadError::Engine(EngineError::Rejected(_)) => Failure::Never { code: "unreadable".to_owned(), message },
-            ReadError::Engine(EngineError::Unavailable(_) | EngineError::Model(_)) | ReadError::Spool(_) | ReadError::Cancelled => {
-                Failure::Transient(message)
+            ReadError::Engine { error: EngineError::Rejected(_), .. } => {
+                Failure::Never { code: "unreadable".to_owned(), message }
             }
+            ReadError::Engine { error: EngineError::Unavailable(_) | EngineError::Model(_), .. }
+            | ReadError::Interrupted(_)
+            | ReadError::Cancelled => Failure::Transient(message),
         }
     }
 }
@@ -107,7 +109,13 @@ pub fn done(
 }
 
 /// Writes `error.json`; answers the deliveries that the job's end causes.
-pub fn failed(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Failure, mail: bool) -> Result<Vec<NewDelivery>, PublishError> {
+pub fn failed(
+    parts: &Parts,
+    job: &Job,
+    account: Option<&Account>,
+    failure: &Failure,
+    mail: bool,
+) -> Result<Vec<NewDelivery>, PublishError> {
     let job = &current(parts, job)?;
     let (code, message) = match failure {
         Failure::Never { code, message } => (code.as_str(), message.as_str()),
@@ -134,7 +142,14 @@ fn recipients(account: Option<&Account>, mail: bool) -> &[String] {
 }
 
 /// Stages bytes; keeps them in the spool for the mail, puts them in place beside the upload, or both.
-fn install(parts: &Parts, job: &Job, suffix: &str, bytes: &[u8], place: bool, keep: bool) -> Result<Option<SpoolKey>, PublishError> {
+fn install(
+    parts: &Parts,
+    job: &Job,
+    suffix: &str,
+    bytes: &[u8],
+    place: bool,
+    keep: bool,
+) -> Result<Option<SpoolKey>, PublishError> {
     if !place && !keep {
         return Ok(None);
     }

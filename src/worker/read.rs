@@ -31,17 +31,22 @@ pub enum ReadError {
     /// It can never be.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// Its bytes could not be had, or the thread that read them ended.
+    #[error("page {page}: {error}")]
+    Engine { page: u32, error: EngineError },
+    /// Its bytes could not be had, or the engine's thread ended: not the document's fault.
     #[error("{0}")]
-    Spool(String),
+    Interrupted(String),
     #[error("reading was given up")]
     Cancelled,
 }
 
 /// Reads all pages; asks `cancelled` before each.
-pub fn document(bytes: Vec<u8>, limits: &Limits, engine: &mut dyn Engine, cancelled: &dyn Fn() -> bool) -> Result<Read, ReadError> {
+pub fn document(
+    bytes: Vec<u8>,
+    limits: &Limits,
+    engine: &mut dyn Engine,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Read, ReadError> {
     let started = Instant::now();
     let mut document = Document::open(bytes, limits)?;
     let mut decode = started.elapsed();
@@ -53,7 +58,9 @@ pub fn document(bytes: Vec<u8>, limits: &Limits, engine: &mut dyn Engine, cancel
         let decoding = Instant::now();
         let page = document.page(index)?;
         decode += decoding.elapsed();
-        let text = engine.read(&[&page]).pop().unwrap_or_else(|| Err(EngineError::Model("the engine gave no answer".to_owned())))?;
+        let answer =
+            engine.read(&[&page]).pop().unwrap_or_else(|| Err(EngineError::Model("the engine gave no answer".to_owned())));
+        let text = answer.map_err(|error| ReadError::Engine { page: page.number, error })?;
         pages.push((PageMeta::from(&page), text));
     }
     let engine = EngineInfo { name: engine.name().to_owned(), models: engine.models() };

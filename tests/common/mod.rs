@@ -186,8 +186,10 @@ impl Daemon {
     /// Fetches a file over FTP.
     pub fn download(&self, name: &str) -> Result<Vec<u8>, String> {
         let url = format!("ftp://{}/{name}", self.ftp);
-        let output =
-            Command::new("curl").args(["--silent", "--show-error", "--user", &format!("{ACCOUNT}:{PASSWORD}"), &url]).output().unwrap();
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--user", &format!("{ACCOUNT}:{PASSWORD}"), &url])
+            .output()
+            .unwrap();
         if output.status.success() { Ok(output.stdout) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
