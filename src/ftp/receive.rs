@@ -36,37 +36,47 @@ pub(super) enum ReceiveError {
     Spool(#[from] SpoolError),
 }
 
-/// What an upload is held to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    /// Bytes.
-    pub limit: u64,
-    /// Without a byte.
-    pub stall: Duration,
-}
-
-/// Reads to the clean end of `input`, and makes the bytes durable, still hidden.
-pub(super) async fn receive<R>(mut input: R, staging: Staging, control: &Control, bounds: Bounds) -> Result<Staged, ReceiveError>
+/// Reads to the clean end of `input`, and makes the bytes durable, still hidden. `begin` finds a place
+/// for them and says how many may come; while it does, the first of them are read already, but where
+/// it refuses, nothing more is waited for. A transfer without a byte for `stall` is broken.
+pub(super) async fn receive<R, B, E>(mut input: R, begin: B, control: &Control, stall: Duration) -> Result<Staged, E>
 where
     R: AsyncRead + Unpin,
+    B: Future<Output = Result<(Staging, u64), E>>,
+    E: From<ReceiveError>,
 {
     let mut control_lost = pin!(async {
         control.lost().await;
         tokio::time::sleep(AFTER_CONTROL).await;
     });
-    let mut writer = Writer::new(staging);
+    let mut begin = pin!(begin);
     let mut buffer = Vec::with_capacity(BUFFER);
+    let mut begun = None;
+    let mut ended = {
+        let mut first = pin!(fill(&mut input, &mut buffer, control_lost.as_mut(), stall));
+        loop {
+            tokio::select! {
+                place = &mut begin, if begun.is_none() => begun = Some(place?),
+                ended = &mut first => break ended?,
+            }
+        }
+    };
+    let (staging, limit) = match begun {
+        Some(place) => place,
+        None => begin.await?,
+    };
+    let mut writer = Writer::new(staging);
     let mut received: u64 = 0;
     loop {
-        let ended = fill(&mut input, &mut buffer, control_lost.as_mut(), bounds.stall).await?;
         received += buffer.len() as u64;
-        if received > bounds.limit {
-            return Err(ReceiveError::TooLarge { limit: bounds.limit });
+        if received > limit {
+            return Err(ReceiveError::TooLarge { limit }.into());
         }
         if ended {
-            return writer.finish(buffer).await;
+            return Ok(writer.finish(buffer).await?);
         }
         buffer = writer.write(buffer).await?;
+        ended = fill(&mut input, &mut buffer, control_lost.as_mut(), stall).await?;
     }
 }
 

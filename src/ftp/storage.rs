@@ -6,7 +6,7 @@
 
 use super::auth::User;
 use super::listing::Entry;
-use super::receive::{Bounds, ReceiveError, receive};
+use super::receive::{ReceiveError, receive};
 use super::session::{Session, UploadGuard};
 use super::{Parts, blocking, sidecars};
 use crate::account::{Account, VirtualPath};
@@ -49,9 +49,8 @@ impl Storage {
         }
         let parts = Arc::clone(&self.parts);
         let (user_now, target) = (user.clone(), path.clone());
-        let (staging, limit) = blocking(move || Ok(begin(&parts, &user_now, &target))).await.map_err(PutError::Panicked)??;
-        let bounds = Bounds { limit, stall: self.parts.stall };
-        let staged = receive(input, staging, &self.session.control, bounds).await?;
+        let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target))).await.map_err(PutError::Panicked)? };
+        let staged = receive(input, begin, &self.session.control, self.parts.stall).await?;
         let bytes = staged.bytes();
         let upload = Upload { account: user.account.name.clone(), path: path.clone(), staged, door: Door::Ftp };
         let accepted = self.parts.intake.accept(upload).await?;
