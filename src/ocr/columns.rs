@@ -4,6 +4,8 @@
 //! holds for. A receipt's prices stand apart from its items as columns do, and belong to the same
 //! row: so a gutter only counts where there is running text on both sides.
 
+use std::collections::HashSet;
+
 use super::rows::{Piece, rows};
 
 /// A stretch of a region that a gutter parts.
@@ -17,6 +19,16 @@ pub(super) struct Split {
 
 /// A column has at least this many rows.
 const MIN_ROWS: usize = 4;
+
+/// White bands in one stretch beyond which its parts are not tried one by one.
+const MAX_BANDS: usize = 24;
+
+/// Boxes in one stretch beyond which the same holds: the work grows with their product, and a page
+/// of noise must not cost seconds.
+const MAX_PIECES: usize = 600;
+
+/// Gutters that are tried; a page has a handful.
+const MAX_GUTTERS: usize = 64;
 
 /// Letters in the median row of running text. Lists of names and the labels of a form have fewer.
 const MIN_LETTERS: usize = 20;
@@ -36,7 +48,7 @@ pub(super) fn split(pieces: &[Piece], region: &[usize]) -> Option<Split> {
     by_height.sort_by(|&a, &b| pieces[a].middle()[1].total_cmp(&pieces[b].middle()[1]));
     let mut best: Option<(usize, Split)> = None;
     for gutter in gutters(pieces, region) {
-        for stretch in stretches(pieces, &by_height, gutter) {
+        for stretch in stretches(pieces, &by_height, gutter).flat_map(|stretch| parts(pieces, stretch)) {
             let size = stretch.len();
             if size < 2 * MIN_ROWS || best.as_ref().is_some_and(|(most, _)| size <= *most) {
                 continue;
@@ -46,8 +58,9 @@ pub(super) fn split(pieces: &[Piece], region: &[usize]) -> Option<Split> {
                 continue;
             }
             let top = stretch.iter().map(|&i| pieces[i].middle()[1]).fold(f32::MAX, f32::min);
+            let taken: HashSet<usize> = stretch.iter().copied().collect();
             let (above, below) =
-                by_height.iter().copied().filter(|i| !stretch.contains(i)).partition(|&i| pieces[i].middle()[1] < top);
+                by_height.iter().copied().filter(|i| !taken.contains(i)).partition(|&i| pieces[i].middle()[1] < top);
             best = Some((size, Split { above, left, right, below }));
         }
     }
@@ -64,7 +77,7 @@ fn gutters(pieces: &[Piece], region: &[usize]) -> Vec<f32> {
     let mut gutters: Vec<f32> = Vec::new();
     for (at, &start) in starts.iter().enumerate() {
         let near = starts[at..].iter().take_while(|&&other| other - start < 3.0 * height).count();
-        if near >= MIN_ROWS && gutters.last().is_none_or(|last| start - last > height) {
+        if near >= MIN_ROWS && gutters.len() < MAX_GUTTERS && gutters.last().is_none_or(|last| start - last > height) {
             gutters.push(start - 1.0);
         }
     }
@@ -86,6 +99,27 @@ fn stretches<'a>(pieces: &[Piece], by_height: &'a [usize], gutter: f32) -> impl 
     let starts = std::iter::once(0).chain(crossed.clone().into_iter().map(|at| at + 1));
     let ends = crossed.into_iter().chain(std::iter::once(by_height.len()));
     starts.zip(ends).map(|(from, to)| &by_height[from..to])
+}
+
+/// A stretch, and every run of its parts between white bands: the items of a bill above two columns
+/// of small print cross no gutter either. The longest runs first.
+fn parts<'a>(pieces: &[Piece], stretch: &'a [usize]) -> Vec<&'a [usize]> {
+    let mut cuts = vec![0];
+    let mut bottom = f32::MIN;
+    for (at, &i) in stretch.iter().enumerate() {
+        if at > 0 && pieces[i].top() - bottom > 0.5 * pieces[i].height {
+            cuts.push(at);
+        }
+        bottom = bottom.max(pieces[i].bottom());
+    }
+    cuts.push(stretch.len());
+    if cuts.len() > MAX_BANDS || stretch.len() > MAX_PIECES {
+        return vec![stretch];
+    }
+    let mut runs: Vec<&[usize]> =
+        (0..cuts.len()).flat_map(|a| (a + 1..cuts.len()).map(move |b| (a, b))).map(|(a, b)| &stretch[cuts[a]..cuts[b]]).collect();
+    runs.sort_by_key(|run| std::cmp::Reverse(run.len()));
+    runs
 }
 
 /// Whether both sides of a gutter are running text, for much the same height.
@@ -133,5 +167,5 @@ fn running_text(pieces: &[Piece], side: &[usize]) -> bool {
     let per_row = |of: &dyn Fn(&Piece) -> f32| median(rows.iter().map(|row| row.iter().map(|&i| of(&own[i])).sum()).collect());
     per_row(&Piece::width) >= MIN_FILL * width
         && per_row(&|piece| piece.line.text.chars().filter(|c| c.is_alphabetic()).count() as f32) >= MIN_LETTERS as f32
-        && per_row(&|piece| piece.line.words.len() as f32) >= MIN_WORDS as f32
+        && per_row(&|piece| piece.line.text.split_whitespace().count() as f32) >= MIN_WORDS as f32
 }

@@ -23,11 +23,9 @@ pub(super) trait Recognizer: Send {
 /// Pixels that one step of the output covers.
 const STEP: usize = 8;
 
-/// Batch widths are multiples of this, so that lines of nearly one width share a batch.
+/// Batch widths are multiples of this, so that lines of nearly one width share a batch. More padding
+/// than that was seen to cost both time and spaces between words.
 const BUCKET: usize = 32;
-
-/// Paper to the right of every line: the network reads the last letter worse at a hard edge.
-const MARGIN: usize = 16;
 
 /// A batch holds no more than this many columns of pixels; its output (18,710 numbers for every
 /// 8 columns) would otherwise outgrow everything else.
@@ -99,7 +97,7 @@ fn batches(widths: &[usize]) -> Vec<(usize, Vec<usize>)> {
     order.sort_by_key(|&index| widths[index]);
     let mut batches: Vec<(usize, Vec<usize>)> = Vec::new();
     for index in order {
-        let width = (widths[index] + MARGIN).div_ceil(BUCKET) * BUCKET;
+        let width = widths[index].div_ceil(BUCKET) * BUCKET;
         match batches.last_mut() {
             // Widths rise, so a batch whose first line fits its bucket has no narrower one.
             Some((shared, batch)) if *shared == width && (batch.len() + 1) * width <= BATCH_COLUMNS => batch.push(index),
@@ -123,7 +121,7 @@ mod tests {
         for (width, batch) in &batches {
             assert!(batch.len() == 1 || batch.len() * width <= BATCH_COLUMNS);
             for &index in batch {
-                assert!(*width >= widths[index] + MARGIN && *width < widths[index] + MARGIN + BUCKET);
+                assert!(*width >= widths[index] && *width < widths[index] + BUCKET);
             }
         }
         assert!(batches.len() < widths.len());

@@ -199,3 +199,239 @@ fn line(quad: &Quad, reading: Reading) -> Line {
         .collect();
     Line { text: reading.text, confidence: Confidence::new(reading.confidence), quad: *quad, words, block: 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::ctc::Span;
+    use super::*;
+
+    /// Finds the same quads on every page.
+    struct Finds(Vec<Quad>);
+
+    impl Detector for Finds {
+        fn detect(&mut self, _: &Raster<'_>) -> Result<Vec<Quad>, EngineError> {
+            Ok(self.0.clone())
+        }
+    }
+
+    /// Reads a line's width, and is less sure of it when the ink is not where the line begins.
+    struct Reads;
+
+    impl Recognizer for Reads {
+        fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError> {
+            Ok(lines
+                .iter()
+                .map(|line| {
+                    let confidence = if upright(line) { 0.9 } else { 0.6 };
+                    let text = format!("line {}", line.width);
+                    let words = vec![
+                        Span { text: "line".into(), confidence, from: 0.0, to: 0.5 },
+                        Span { text: line.width.to_string(), confidence, from: 0.6, to: 1.0 },
+                    ];
+                    Reading { text, confidence, words }
+                })
+                .collect())
+        }
+    }
+
+    /// Sure that every line without ink at its beginning is upside down.
+    struct Turns;
+
+    impl Orienter for Turns {
+        fn upside_down(&mut self, lines: &[LineImage]) -> Result<Vec<f32>, EngineError> {
+            Ok(lines.iter().map(|line| if upright(line) { 0.02 } else { 0.98 }).collect())
+        }
+    }
+
+    /// Test lines are black at the beginning and white at the end.
+    fn upright(line: &LineImage) -> bool {
+        line.rgb[(24 * line.width + 4) * 3] < 128
+    }
+
+    fn engine(quads: Vec<Quad>) -> TwoStage {
+        TwoStage {
+            name: "fake",
+            models: vec![],
+            detector: Box::new(Finds(quads)),
+            orienter: Box::new(Turns),
+            recognizer: Box::new(Reads),
+            cutter: Cutter::default(),
+        }
+    }
+
+    /// A white page; each rectangle (left, top, width, height) is black.
+    fn page(width: u32, height: u32, black: &[[usize; 4]]) -> Page {
+        let mut rgb = vec![255; (width * height * 3) as usize];
+        for &[left, top, w, h] in black {
+            for row in top..top + h {
+                let at = (row * width as usize + left) * 3;
+                rgb[at..at + 3 * w].fill(0);
+            }
+        }
+        Page { number: 1, width, height, rgb: rgb.into(), rotation: 0, truncated: false }
+    }
+
+    fn quad(left: f32, top: f32, width: f32, height: f32) -> Quad {
+        Quad([[left, top], [left + width, top], [left + width, top + height], [left, top + height]])
+    }
+
+    fn read(engine: &mut TwoStage, page: &Page) -> PageText {
+        engine.read(&[page]).pop().expect("one answer per page").expect("a readable page")
+    }
+
+    #[test]
+    fn words_lie_where_the_recognizer_saw_them() {
+        let mut engine = engine(vec![quad(100.0, 40.0, 240.0, 24.0)]);
+        let text = read(&mut engine, &page(600, 400, &[[100, 40, 60, 24]]));
+        assert_eq!((text.rotation, text.width, text.height), (0, 600, 400));
+        let line = &text.lines[0];
+        assert_eq!(line.text, "line 480");
+        assert_eq!(line.words[1].quad.0[0], [100.0 + 0.6 * 240.0, 40.0]);
+        assert_eq!(line.words[1].quad.0[2], [340.0, 64.0]);
+    }
+
+    #[test]
+    fn a_page_on_its_head_is_read_upright() {
+        // The ink is at the right end: where the line begins once the page is turned.
+        let mut engine = engine(vec![quad(100.0, 40.0, 240.0, 24.0)]);
+        let text = read(&mut engine, &page(600, 400, &[[280, 40, 60, 24]]));
+        assert_eq!((text.rotation, text.width, text.height), (180, 600, 400));
+        assert_eq!(text.lines[0].quad.0[0], [600.0 - 340.0, 400.0 - 64.0]);
+        assert!((text.lines[0].confidence.get() - 0.9).abs() < 1e-6);
+    }
+
+    #[test]
+    fn sideways_pages_are_read_upright_either_way() {
+        let quads = vec![quad(40.0, 100.0, 24.0, 240.0), quad(80.0, 100.0, 24.0, 200.0)];
+        // Text runs upwards: it begins at the page's bottom, a clockwise turn makes it upright.
+        let upwards = page(400, 600, &[[40, 280, 24, 60], [80, 240, 24, 60]]);
+        let text = read(&mut engine(quads.clone()), &upwards);
+        assert_eq!((text.rotation, text.width, text.height), (90, 600, 400));
+        assert_eq!(text.lines[0].quad.0[0], [600.0 - 340.0, 40.0]);
+        assert_eq!(text.lines.len(), 2);
+        let downwards = page(400, 600, &[[40, 100, 24, 60], [80, 100, 24, 60]]);
+        let text = read(&mut engine(quads), &downwards);
+        assert_eq!(text.rotation, 270);
+        assert_eq!(text.lines[0].quad.0[0], [100.0, 400.0 - 104.0]);
+    }
+
+    #[test]
+    fn a_line_up_the_margin_does_not_turn_the_page() {
+        let quads = vec![quad(100.0, 40.0, 240.0, 24.0), quad(100.0, 80.0, 240.0, 24.0), quad(10.0, 40.0, 24.0, 120.0)];
+        let black = [[100, 40, 60, 24], [100, 80, 60, 24], [10, 40, 24, 30]];
+        let text = read(&mut engine(quads), &page(600, 400, &black));
+        assert_eq!(text.rotation, 0);
+        // Its ink is at its upper end, so it runs down the page and begins at its top right.
+        let margin = text.lines.iter().find(|line| line.text == "line 240").expect("the line in the margin");
+        assert_eq!(margin.quad.0[0], [34.0, 40.0]);
+    }
+
+    #[test]
+    fn doubtful_readings_are_dropped_and_an_empty_page_is_no_error() {
+        struct Doubts;
+        impl Recognizer for Doubts {
+            fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError> {
+                Ok(vec![Reading { text: "?".into(), confidence: 0.3, words: vec![] }; lines.len()])
+            }
+        }
+        let mut doubting = TwoStage { recognizer: Box::new(Doubts), ..engine(vec![quad(10.0, 10.0, 90.0, 20.0)]) };
+        assert!(read(&mut doubting, &page(200, 100, &[])).lines.is_empty());
+        assert!(read(&mut engine(vec![]), &page(200, 100, &[])).lines.is_empty());
+    }
+
+    #[test]
+    fn one_bad_page_does_not_sink_the_others() {
+        let good = page(600, 400, &[[100, 40, 60, 24]]);
+        let bad = Page { width: 7, ..good.clone() };
+        let answers = engine(vec![quad(100.0, 40.0, 240.0, 24.0)]).read(&[&bad, &good]);
+        assert!(matches!(answers[0], Err(EngineError::Rejected(_))) && answers[1].is_ok());
+    }
+
+    /// The real models, where they are installed.
+    fn installed() -> Option<TwoStage> {
+        let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/cache"));
+        let files = EngineFiles {
+            runtime: models.join("libonnxruntime.so"),
+            detector: models.join("PP-OCRv6_det_small.onnx"),
+            recognizer: models.join("PP-OCRv6_rec_small.onnx"),
+            orientation: models.join("ch_ppocr_mobile_v2.0_cls_mobile.onnx"),
+        };
+        if !files.runtime.exists() || !files.recognizer.exists() {
+            println!("skipped: no models in {} (fetch them with `make setup`)", models.display());
+            return None;
+        }
+        Some(TwoStage::open(&files, 2).expect("installed models load"))
+    }
+
+    fn fixture() -> (Page, &'static str) {
+        let image = image::load_from_memory(include_bytes!("../../tests/fixtures/bakery.png")).expect("our own PNG").to_rgb8();
+        let (width, height) = image.dimensions();
+        let page = Page { number: 1, width, height, rgb: image.into_raw().into(), rotation: 0, truncated: false };
+        (page, include_str!("../../tests/fixtures/bakery.txt"))
+    }
+
+    fn texts(text: &PageText) -> String {
+        text.lines.iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    #[test]
+    fn the_fixture_is_read_to_the_letter() {
+        let Some(mut engine) = installed() else { return };
+        let (page, expected) = fixture();
+        let text = read(&mut engine, &page);
+        assert_eq!(texts(&text), expected);
+        assert!(text.skew.abs() < 0.5 && text.rotation == 0);
+        for line in &text.lines {
+            assert_eq!(line.words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" "), line.text);
+            assert!(line.words.windows(2).all(|pair| pair[0].quad.0[1][0] <= pair[1].quad.0[0][0] + 1.0), "{line:?}");
+        }
+        let price = text.lines[2].words.last().expect("7.80");
+        assert!((price.quad.0[0][0] - 760.0).abs() < 15.0 && (price.quad.0[0][1] - 160.0).abs() < 15.0, "{price:?}");
+    }
+
+    #[test]
+    fn the_fixture_is_read_the_same_whichever_way_it_lies() {
+        let Some(mut engine) = installed() else { return };
+        let (upright, expected) = fixture();
+        let (width, height) = (upright.width as usize, upright.height as usize);
+        for rotation in [90u16, 180, 270] {
+            // Lay the page so that a clockwise turn by `rotation` makes it upright.
+            let sideways = rotation != 180;
+            let (w, h) = if sideways { (height, width) } else { (width, height) };
+            let mut rgb = Vec::with_capacity(upright.rgb.len());
+            for y in 0..h {
+                for x in 0..w {
+                    let (sx, sy) = match rotation {
+                        90 => (h - 1 - y, x),
+                        180 => (width - 1 - x, height - 1 - y),
+                        _ => (y, height - 1 - x),
+                    };
+                    rgb.extend_from_slice(&upright.rgb[(sy * width + sx) * 3..][..3]);
+                }
+            }
+            let page = Page { width: w as u32, height: h as u32, rgb: rgb.into(), ..upright.clone() };
+            let text = read(&mut engine, &page);
+            assert_eq!((text.rotation, text.width, text.height), (rotation, upright.width, upright.height));
+            assert_eq!(texts(&text), expected, "turned by {rotation}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_models_are_named() {
+        if installed().is_none() {
+            return;
+        }
+        let models = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/models/cache"));
+        let wrong = models.join("ch_ppocr_mobile_v2.0_cls_mobile.onnx");
+        let files = EngineFiles {
+            runtime: models.join("libonnxruntime.so"),
+            detector: models.join("PP-OCRv6_det_small.onnx"),
+            recognizer: wrong.clone(),
+            orientation: wrong,
+        };
+        let error = TwoStage::open(&files, 1).err().expect("a classifier is no recognizer");
+        assert!(matches!(&error, EngineError::Model(text) if text.contains("list of characters")), "{error}");
+    }
+}
