@@ -1,7 +1,7 @@
 //! The only way in. A door hands over an [`Upload`]: bytes staged and fsynced, a name; intake makes
 //! it durable in this order, and only then answers, so that the door may say yes:
 //!
-//! 1. bytes kept in the spool (hard link, folder fsynced);
+//! 1. bytes kept in the spool (hard link);
 //! 2. renamed to its name in the home, stale sidecars of the file it replaces removed, folder fsynced;
 //! 3. job row committed.
 //!
@@ -255,8 +255,10 @@ impl Inner {
         }
         // Before the spool: what is refused must not stay there.
         let replaced = self.homes.would_replace(&account, &path)?.is_some();
-        let key = if staged.bytes() > 0 { Some(self.spool.keep(&staged)?) } else { None };
+        let key = if staged.bytes() > 0 { Some(self.spool.link(&staged)?) } else { None };
         let identity = self.homes.install(&account, &path, staged)?;
+        // After the home's folder was fsynced this is mostly done: one journal for both.
+        key.as_ref().map(|key| self.spool.sync(key)).transpose()?;
         // What a reader would take for this file's. Of a new file only what is made of every file: the
         // others may be somebody's own.
         let stale = if replaced { &SIDECARS[..] } else { &SIDECARS[..3] };

@@ -173,6 +173,14 @@ impl Spool {
 
     /// Keeps a staged upload's bytes under their key: a hard link, folder fsynced. Twice is once.
     pub fn keep(&self, staged: &Staged) -> Result<SpoolKey, SpoolError> {
+        let key = self.link(staged)?;
+        self.sync(&key)?;
+        Ok(key)
+    }
+
+    /// [`keep`](Self::keep) without the fsync: whoever calls it has more to do on this file system before
+    /// one [`sync`](Self::sync), which a journal then answers for all of it.
+    pub fn link(&self, staged: &Staged) -> Result<SpoolKey, SpoolError> {
         let key = staged.key;
         let target = self.path(&key);
         match fs::hard_link(staged.path(), &target) {
@@ -187,10 +195,15 @@ impl Spool {
             // Not every file system has hard links.
             Err(_) => self.replace(staged, &target)?,
         }
-        // Also if it was there already: whoever linked it may not have come to this line yet.
-        let folder = target.parent().expect("a spooled file lies in a folder");
-        sync_folder(folder).map_err(SpoolError::io(folder, "synced"))?;
         Ok(key)
+    }
+
+    /// Fsyncs the folder of a key's bytes. Also for bytes that were there already: whoever linked them
+    /// may not have come to this line yet.
+    pub fn sync(&self, key: &SpoolKey) -> Result<(), SpoolError> {
+        let path = self.path(key);
+        let folder = path.parent().expect("a spooled file lies in a folder");
+        sync_folder(folder).map_err(SpoolError::io(folder, "synced"))
     }
 
     /// Puts a copy of the staged bytes at `target`, whole or not at all.
