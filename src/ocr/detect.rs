@@ -5,12 +5,9 @@
 
 use std::path::Path;
 
-use ort::session::Session;
-use ort::value::TensorRef;
-
 use super::mask::{MaskRules, regions};
 use super::raster::{Cutter, Raster, fill_planes};
-use super::runtime::Runtime;
+use super::runtime::{Model, Runtime};
 use super::{EngineError, Quad};
 
 /// Finds lines. A private trait, so that `two_stage` can be tested without a model.
@@ -53,7 +50,7 @@ impl DetectorSize {
 
 /// PP-OCR's detector.
 pub(super) struct DbDetector {
-    session: Session,
+    model: Model,
     cutter: Cutter,
     size: DetectorSize,
     rules: MaskRules,
@@ -62,7 +59,7 @@ pub(super) struct DbDetector {
 impl DbDetector {
     pub(super) fn open(runtime: &Runtime, model: &Path) -> Result<Self, EngineError> {
         Ok(DbDetector {
-            session: runtime.session(model)?,
+            model: runtime.model(model)?,
             cutter: Cutter::default(),
             size: DetectorSize::default(),
             rules: MaskRules::default(),
@@ -77,18 +74,15 @@ impl Detector for DbDetector {
         let mut planes = vec![0.0; 3 * width * height];
         fill_planes(&rgb, width, height, &mut planes, width);
         drop(rgb);
-        let failed = |error: ort::Error| EngineError::Model(format!("the detector does not run: {error}"));
-        let input = TensorRef::from_array_view(([1, 3, height, width], planes.as_slice())).map_err(failed)?;
-        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
-        let (shape, map) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
-        if map.len() != width * height {
-            return Err(EngineError::Model(format!("the detector answers {shape:?} for an image of {width} × {height}")));
-        }
         let (sx, sy) = (page.width as f32 / width as f32, page.height as f32 / height as f32);
-        Ok(regions(map, width, height, &self.rules)
-            .iter()
-            .map(|region| Quad(region.rectangle.corners().map(|[x, y]| [x * sx, y * sy])))
-            .collect())
+        let found = self.model.run([1, 3, height, width], &planes, |shape, map| {
+            if map.len() == width * height {
+                Ok(regions(map, width, height, &self.rules))
+            } else {
+                Err(format!("it answers {shape:?} for an image of {width} × {height}"))
+            }
+        })?;
+        Ok(found.iter().map(|region| Quad(region.rectangle.corners().map(|[x, y]| [x * sx, y * sy]))).collect())
     }
 }
 

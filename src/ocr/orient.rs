@@ -5,11 +5,8 @@
 
 use std::path::Path;
 
-use ort::session::Session;
-use ort::value::TensorRef;
-
 use super::raster::{LINE_HEIGHT, LineImage, fill_planes};
-use super::runtime::Runtime;
+use super::runtime::{Model, Runtime};
 use super::{EngineError, Quad};
 
 /// Tells upright lines from upside-down ones. A private trait, as the other two stages'.
@@ -26,18 +23,17 @@ const BATCH: usize = 16;
 
 /// PaddleOCR's classifier of text line orientation.
 pub(super) struct LineClassifier {
-    session: Session,
+    model: Model,
 }
 
 impl LineClassifier {
     pub(super) fn open(runtime: &Runtime, model: &Path) -> Result<Self, EngineError> {
-        Ok(LineClassifier { session: runtime.session(model)? })
+        Ok(LineClassifier { model: runtime.model(model)? })
     }
 }
 
 impl Orienter for LineClassifier {
     fn upside_down(&mut self, lines: &[LineImage]) -> Result<Vec<f32>, EngineError> {
-        let failed = |error: ort::Error| EngineError::Model(format!("the orientation classifier does not run: {error}"));
         let mut answers = Vec::with_capacity(lines.len());
         for batch in lines.chunks(BATCH) {
             let per_line = 3 * LINE_HEIGHT * WIDTH;
@@ -46,16 +42,13 @@ impl Orienter for LineClassifier {
                 let (width, rgb) = squeezed(line);
                 fill_planes(&rgb, width, LINE_HEIGHT, planes, WIDTH);
             }
-            let input = TensorRef::from_array_view(([batch.len(), 3, LINE_HEIGHT, WIDTH], planes.as_slice())).map_err(failed)?;
-            let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
-            let (shape, probabilities) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
-            if probabilities.len() != 2 * batch.len() {
-                return Err(EngineError::Model(format!(
-                    "the orientation classifier answers {shape:?} for {} lines",
-                    batch.len()
-                )));
-            }
-            answers.extend(probabilities.as_chunks::<2>().0.iter().map(|pair| pair[1]));
+            answers.extend(self.model.run([batch.len(), 3, LINE_HEIGHT, WIDTH], &planes, |shape, probabilities| {
+                let pairs = probabilities.as_chunks::<2>().0;
+                if pairs.len() != batch.len() {
+                    return Err(format!("it answers {shape:?} for {} lines", batch.len()));
+                }
+                Ok(pairs.iter().map(|pair| pair[1]).collect::<Vec<_>>())
+            })?);
         }
         Ok(answers)
     }

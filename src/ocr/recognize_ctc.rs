@@ -5,13 +5,10 @@
 
 use std::path::Path;
 
-use ort::session::Session;
-use ort::value::TensorRef;
-
 use super::EngineError;
 use super::ctc::{Alphabet, Reading, decode};
 use super::raster::{LINE_HEIGHT, LineImage, fill_planes};
-use super::runtime::Runtime;
+use super::runtime::{Model, Runtime};
 
 /// Reads line images. A private trait, so that `two_stage` can be tested without a model and a
 /// recognizer of another kind can take this one's place.
@@ -33,20 +30,18 @@ const BATCH_COLUMNS: usize = 2560;
 
 /// PP-OCR's recognizer.
 pub(super) struct CtcRecognizer {
-    session: Session,
+    model: Model,
     alphabet: Alphabet,
 }
 
 impl CtcRecognizer {
     /// Loads the model and its alphabet, and holds the two against each other.
     pub(super) fn open(runtime: &Runtime, model: &Path) -> Result<Self, EngineError> {
-        let session = runtime.session(model)?;
-        let characters = session
-            .metadata()
-            .ok()
-            .and_then(|metadata| metadata.custom("character"))
+        let loaded = runtime.model(model)?;
+        let characters = loaded
+            .metadata("character")
             .ok_or_else(|| EngineError::Model(format!("{} carries no list of characters", model.display())))?;
-        let mut recognizer = CtcRecognizer { session, alphabet: Alphabet::parse(&characters)? };
+        let mut recognizer = CtcRecognizer { model: loaded, alphabet: Alphabet::parse(&characters)? };
         recognizer.recognize(&[LineImage { width: BUCKET, rgb: vec![255; BUCKET * LINE_HEIGHT * 3] }])?;
         Ok(recognizer)
     }
@@ -58,23 +53,19 @@ impl CtcRecognizer {
         for (line, planes) in lines.iter().zip(planes.chunks_exact_mut(per_line)) {
             fill_planes(&line.rgb, line.width, LINE_HEIGHT, planes, width);
         }
-        let failed = |error: ort::Error| EngineError::Model(format!("the recognizer does not run: {error}"));
-        let input = TensorRef::from_array_view(([lines.len(), 3, LINE_HEIGHT, width], planes.as_slice())).map_err(failed)?;
-        let outputs = self.session.run(ort::inputs![input]).map_err(failed)?;
-        let (shape, probabilities) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
-        let classes = self.alphabet.classes();
-        if shape.len() != 3 || shape[0] != lines.len() as i64 || shape[2] != classes as i64 {
-            return Err(EngineError::Model(format!(
-                "the recognizer answers {shape:?} for {} lines and an alphabet of {classes}",
-                lines.len()
-            )));
-        }
-        let each = probabilities.len() / lines.len();
-        Ok(lines
-            .iter()
-            .zip(probabilities.chunks_exact(each))
-            .map(|(line, probabilities)| decode(probabilities, &self.alphabet, line.width as f32 / STEP as f32))
-            .collect())
+        let alphabet = &self.alphabet;
+        self.model.run([lines.len(), 3, LINE_HEIGHT, width], &planes, |shape, probabilities| {
+            if shape.len() != 3 || shape[0] != lines.len() as i64 || shape[2] != alphabet.classes() as i64 {
+                let (lines, classes) = (lines.len(), alphabet.classes());
+                return Err(format!("it answers {shape:?} for {lines} lines and an alphabet of {classes}"));
+            }
+            let each = probabilities.len() / lines.len();
+            Ok(lines
+                .iter()
+                .zip(probabilities.chunks_exact(each.max(1)))
+                .map(|(line, probabilities)| decode(probabilities, alphabet, line.width as f32 / STEP as f32))
+                .collect())
+        })
     }
 }
 
