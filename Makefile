@@ -1,7 +1,7 @@
 # README's commands and their parts. Everything that needs preparing prepares itself.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-tests build demo test lint bench bench-ftp clean
+.PHONY: help setup setup-tests build demo test lint bench bench-ftp bench-accuracy clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -29,10 +29,13 @@ lint: setup-tests ## format, clippy, licences: warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@scripts/deny
 
-bench: bench-ftp ## measure beside peers on this machine
+bench: bench-ftp bench-accuracy ## measure on this machine: uploads beside vsftpd, reading against ground truth
 
-bench-ftp: build
+bench-ftp: build ## uploads a second, beside vsftpd
 	@bench/ftp.sh
+
+bench-accuracy: build ## how well pages are read (needs documents with ground truth)
+	@bench/accuracy.sh
 
 clean: ## remove what was built (not what was fetched, not your data)
 	$(CARGO) clean

@@ -87,9 +87,22 @@ fn read_files(args: &read::ReadArgs, config: &Config) -> anyhow::Result<ExitCode
 /// Reading files needs no configuration: where none is found (and none was named), defaults do.
 fn config_or_defaults(named: bool, config: Result<Config, ConfigError>) -> Result<Config, ConfigError> {
     match config {
-        Err(ConfigError::Missing(_)) if !named => Ok(Config::default()),
+        Err(ConfigError::Missing(_)) if !named => {
+            let mut config = Config::default();
+            config.ocr.models = installed_models().unwrap_or(config.ocr.models);
+            Ok(config)
+        }
         other => other,
     }
+}
+
+/// Where the models lie when no configuration says it: beside a build (`target/release/inkport`), beside
+/// an installed binary (`bin/inkport`), or where the package puts them.
+fn installed_models() -> Option<PathBuf> {
+    let binary = std::env::current_exe().ok()?;
+    let folder = binary.parent()?;
+    let candidates = [folder.join("../../models"), folder.join("../share/inkport/models"), "/usr/share/inkport/models".into()];
+    candidates.into_iter().find(|folder| folder.join("manifest.toml").is_file())
 }
 
 /// 2 for bad usage and bad configuration, else 1.
