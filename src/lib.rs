@@ -51,24 +51,24 @@
 //!   limit checked before it allocates.
 #![forbid(unsafe_code)]
 
+pub mod units;
 pub mod account;
+pub mod document;
+pub mod job;
+pub mod ocr;
+pub mod sidecar;
+pub mod models;
+pub mod spool;
+pub mod database;
+pub mod homes;
+pub mod queue;
 pub mod accounts;
-pub mod cli;
+pub mod intake;
+pub mod worker;
+pub mod delivery;
+pub mod ftp;
+pub mod watch;
+pub mod http;
 pub mod config;
 pub mod daemon;
-pub mod database;
-pub mod delivery;
-pub mod document;
-pub mod ftp;
-pub mod homes;
-pub mod http;
-pub mod intake;
-pub mod job;
-pub mod models;
-pub mod ocr;
-pub mod queue;
-pub mod sidecar;
-pub mod spool;
-pub mod units;
-pub mod watch;
-pub mod worker;
+pub mod cli;

@@ -274,7 +274,9 @@ impl Lane {
             }
         };
         cancelled.store(true, Ordering::Relaxed);
-        if !matches!(ended, Ended::Stopped) && tokio::time::timeout(ABANDON_AFTER, answer).await.is_err() {
+        if !matches!(ended, Ended::Stopped)
+            && tokio::time::timeout(ABANDON_AFTER.min(self.settings.job_timeout), answer).await.is_err()
+        {
             tracing::error!(job.id = %lease.job.id, "the engine does not come back from this document; another one takes its place");
             match EngineThread::start(self.number, self.factory.clone()) {
                 Ok(thread) => self.thread = thread,
@@ -305,11 +307,7 @@ impl Lane {
             let account = self.account(lease).await;
             let (parts, job, mail, told) = (self.parts.clone(), lease.job.clone(), self.settings.mail, failure.clone());
             let telling = tokio::task::spawn_blocking(move || publish::failed(&parts, &job, account.as_ref(), &told, mail));
-            match telling.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
-                Ok(found) => deliveries = found,
-                // The row tells it all the same; the document's end must not hang on this file.
-                Err(error) => tracing::warn!(job.id = %lease.job.id, error = %error, "the error sidecar could not be written"),
-            }
+            deliveries = telling.await.unwrap_or_default();
         }
         (failure.into_outcome(), deliveries)
     }

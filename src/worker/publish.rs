@@ -108,14 +108,17 @@ pub fn done(
     Ok(to.iter().map(|to| NewDelivery { to: to.clone(), attachments: attachments.clone() }).collect())
 }
 
-/// Writes `error.json`; answers the deliveries that the job's end causes.
-pub fn failed(
-    parts: &Parts,
-    job: &Job,
-    account: Option<&Account>,
-    failure: &Failure,
-    mail: bool,
-) -> Result<Vec<NewDelivery>, PublishError> {
+/// Writes `error.json`; answers the deliveries that the job's end causes. The row tells what happened
+/// all the same, so a file that cannot be written is a warning: it must hold up neither the job's end nor
+/// the mail.
+pub fn failed(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Failure, mail: bool) -> Vec<NewDelivery> {
+    if let Err(error) = tell(parts, job, failure) {
+        tracing::warn!(job.id = %job.id, error = %error, "the error sidecar could not be written");
+    }
+    recipients(account, mail).iter().map(|to| NewDelivery { to: to.clone(), attachments: Vec::new() }).collect()
+}
+
+fn tell(parts: &Parts, job: &Job, failure: &Failure) -> Result<(), PublishError> {
     let job = &current(parts, job)?;
     let (code, message) = match failure {
         Failure::Never { code, message } => (code.as_str(), message.as_str()),
@@ -125,7 +128,7 @@ pub fn failed(
     if has_a_place(parts, job)? {
         install(parts, job, sidecar::names::ERROR_SUFFIX, &sidecar::render_error(&report), true, false)?;
     }
-    Ok(recipients(account, mail).iter().map(|to| NewDelivery { to: to.clone(), attachments: Vec::new() }).collect())
+    Ok(())
 }
 
 /// The job as it stands now: its client may have renamed the upload meanwhile.
