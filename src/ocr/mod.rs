@@ -1,8 +1,8 @@
 //! From a page image to lines of text.
 //!
 //! Owns: the [`Engine`] seam, the two-stage engine behind it (detector, then recognizer), and the
-//! geometry between them. Pure in the house's sense: blocking, no tokio, no clock but the stage
-//! timer that is passed in. One thread owns one engine; `worker::engines` and `inkport read` call it.
+//! geometry between them. Pure in the house's sense: blocking, no tokio, no clock but a stopwatch
+//! round each stage. One thread owns one engine; `worker::engines` and `inkport read` call it.
 
 use crate::document::Page;
 
