@@ -4,7 +4,7 @@
 //! Sizes are `"200MiB"`, `"1GB"` or a bare number of bytes; durations `"30s"`, `"10m"`, `"24h"`,
 //! `"30d"`, also joined (`"1h30m"`). Both print in a form that parses back to the same value.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use std::{fmt, str::FromStr, time::Duration};
 
 /// Why a size or a duration could not be read; the text names what is allowed.
@@ -148,20 +148,22 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// For types that a configuration file writes as text: `Display` out, `FromStr` in.
 macro_rules! serde_by_text {
     ($($name:ident),*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
             }
         }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                <String as serde::Deserialize>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
     )*};
 }
+pub(crate) use serde_by_text;
 serde_by_text!(ByteSize, Span);
 
 impl Serialize for Timestamp {

@@ -1,7 +1,7 @@
 //! `[mail]`, parsed where it is read: a relay or sender that cannot work is refused at start.
 
 use lettre::message::Mailbox;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::{fmt, str::FromStr};
 use url::Url;
@@ -136,21 +136,7 @@ impl fmt::Display for Sender {
     }
 }
 
-macro_rules! serde_by_text {
-    ($($name:ident),*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )*};
-}
-serde_by_text!(Relay, Sender);
+crate::units::serde_by_text!(Relay, Sender);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use super::FtpError;
 use super::tls::TlsSettings;
 use crate::units::Span;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -119,21 +119,7 @@ impl fmt::Display for PassiveHost {
     }
 }
 
-macro_rules! serde_by_text {
-    ($($name:ident),*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )*};
-}
-serde_by_text!(PortRange, PassiveHost);
+crate::units::serde_by_text!(PortRange, PassiveHost);
 
 #[cfg(test)]
 mod tests {
