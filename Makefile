@@ -1,7 +1,7 @@
 # README's commands and their parts. Everything that needs preparing prepares itself.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-tests build demo test lint bench bench-ftp clean
+.PHONY: help setup setup-crate setup-tests build demo test lint bench bench-ftp clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -9,8 +9,12 @@ PYTHON ?= python3
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## fetch ONNX Runtime and the models (once; hash-checked)
+setup: setup-crate ## fetch ONNX Runtime and the models, patch libunftp (once; hash-checked)
 	@$(PYTHON) models/fetch.py
+
+# Cargo.toml names vendor/libunftp: nothing that calls cargo works without it.
+setup-crate:
+	@CARGO="$(CARGO)" scripts/patch-libunftp
 
 setup-tests: setup
 	@scripts/test-deps
@@ -34,5 +38,5 @@ bench: bench-ftp ## measure beside peers on this machine
 bench-ftp: build
 	@bench/ftp.sh
 
-clean: ## remove what was built (not what was fetched, not your data)
+clean: setup-crate ## remove what was built (not what was fetched, not your data)
 	$(CARGO) clean
