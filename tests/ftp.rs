@@ -382,12 +382,8 @@ fn active_mode_and_ipv6_work() {
 
 #[test]
 fn tls_is_offered_required_and_ends_uploads() {
-    let Some(pair) = ftp_support::certificate() else {
-        println!("skipped: openssl is not installed");
-        return;
-    };
-    let tls = format!("certificate = {:?}\nprivate-key = {:?}\nrequire = \"login\"", pair.certificate, pair.key);
-    let settings = Settings { tls: Some(toml::from_str(&tls).unwrap()), ..Settings::default() };
+    let pair = ftp_support::certificate();
+    let settings = pair.settings("require = \"login\"");
     let house = House::open_with(settings, Duration::from_secs(60));
     let mut raw = Raw::connect(&house);
     assert!(raw.command("USER desk").starts_with("534"), "no name before TLS");

@@ -4,6 +4,7 @@
 //! on stderr. Secrets are never taken as arguments. `anyhow` is at home here and in `main` only.
 
 pub mod account;
+pub mod cert;
 pub mod check_config;
 pub mod jobs;
 pub mod models;
@@ -48,6 +49,8 @@ pub enum Command {
     /// What Inkport reads with
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Make a self-signed certificate for FTPS
+    Cert(cert::CertArgs),
 }
 
 /// A wrong use that clap could not see: exit code 2.
@@ -66,6 +69,7 @@ pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Account(command) => account::run(&command, &config?),
         Command::Jobs(command) => jobs::run(&command, &config?),
         Command::Models(command) => models::run(&command, &or_defaults(config)?),
+        Command::Cert(args) => cert::run(&args),
     }
 }
 

@@ -1,8 +1,12 @@
 //! A door with real rooms in a temporary folder, a raw client, and Python's ftplib.
+#![allow(dead_code)] // shared by several test binaries, none of which uses all of it
+
+pub mod dialogue;
+pub mod wire;
 
 use inkport::account::Account;
 use inkport::accounts::{Accounts, password};
-use inkport::ftp::{Ftp, Rooms, Settings, Stats};
+use inkport::ftp::{Ftp, PortRange, Rooms, Settings, Stats};
 use inkport::homes::Homes;
 use inkport::intake::{Intake, Limits};
 use inkport::job::Job;
@@ -17,6 +21,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -48,6 +53,13 @@ impl House {
     pub fn open_with(mut settings: Settings, stall: Duration) -> Self {
         if settings.listen == Settings::default().listen {
             settings.listen.set_port(0);
+        }
+        if settings.passive_ports == Settings::default().passive_ports {
+            // A range for each house, below the kernel's ephemeral ports: doors of other houses, in this
+            // process or another, never reach for one port at the same moment.
+            static NEXT: AtomicU16 = AtomicU16::new(0);
+            let slot = (NEXT.fetch_add(1, Ordering::Relaxed) + (std::process::id() % 45) as u16 * 4) % 180;
+            settings.passive_ports = PortRange(11_000 + slot * 50..=11_049 + slot * 50);
         }
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("inkport.db");
@@ -269,15 +281,21 @@ pub struct Pair {
     pub key: PathBuf,
 }
 
-/// `None` where openssl is not installed.
-pub fn certificate() -> Option<Pair> {
+impl Pair {
+    /// `[ftp.tls]` with this pair and `more`.
+    pub fn settings(&self, more: &str) -> Settings {
+        let tls = format!("certificate = {:?}\nprivate-key = {:?}\n{more}", self.certificate, self.key);
+        Settings { tls: Some(toml::from_str(&tls).unwrap()), ..Settings::default() }
+    }
+}
+
+/// Self-signed, for "localhost" and the loopback addresses.
+pub fn certificate() -> Pair {
     let dir = tempfile::tempdir().unwrap();
     let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    let ran = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output();
-    ran.is_ok_and(|ran| ran.status.success()).then_some(Pair { _dir: dir, certificate, key })
+    let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    Pair { _dir: dir, certificate, key }
 }
