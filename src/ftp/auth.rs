@@ -1,8 +1,8 @@
 //! Logins: one answer for every cause of failure, and the slower the more there were.
 //!
 //! libunftp hands over a name and a password and turns any error into the same 530. Passwords are
-//! [`Logins`]' business; here lie the delays. A failure costs its peer a second, growing to five; an
-//! account that one peer has missed ten times is locked to that peer, right password or not. Both are
+//! [`Logins`]' business; here lie the delays. A failure costs its peer a second, from the fourth on more
+//! (at most five), and the third of a session ends it; an account that one peer has missed ten times is locked to that peer, right password or not. Both are
 //! forgotten ten minutes after the last password that was looked at, the delays after a success too.
 //! Other peers are not touched, so nobody can lock a scanner out by guessing from elsewhere.
 
@@ -88,8 +88,7 @@ impl Gate {
 pub(super) struct Doorkeeper {
     gate: Arc<Gate>,
     session: Arc<Session>,
-    /// libunftp lets a client send a second PASS while the first is looked at; without this, one
-    /// connection could guess as fast as it can write.
+    /// One password at a time, however fast one connection can write.
     turn: tokio::sync::Mutex<()>,
     admitted: Mutex<Option<User>>,
 }
@@ -146,6 +145,8 @@ const MEMORY: Duration = Duration::from_secs(600);
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 const MISSES_TO_LOCK: u32 = 10;
+/// Failures before the delay grows; libunftp ends a session after as many.
+const TRIES: u32 = 3;
 /// Peers, and pairs of peer and account, that are remembered; beyond, the oldest is forgotten.
 const REMEMBERED: usize = 4096;
 
@@ -166,7 +167,7 @@ impl Failures {
     /// Notes a failure; answers how long its answer is to be held back.
     fn failed(&mut self, peer: IpAddr, now: Instant) -> Duration {
         let count = note(&mut self.peers, peer, now);
-        (FIRST_DELAY + FIRST_DELAY / 2 * count.saturating_sub(1)).min(LONGEST_DELAY)
+        (FIRST_DELAY + FIRST_DELAY / 2 * count.saturating_sub(TRIES)).min(LONGEST_DELAY)
     }
 
     /// Notes a password that was looked at and wrong.
@@ -220,7 +221,7 @@ mod tests {
         let mut failures = Failures::default();
         let start = Instant::now();
         let delays: Vec<f32> = (0..10).map(|_| failures.failed(ONE, start).as_secs_f32()).collect();
-        assert_eq!(delays, [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.0]);
+        assert_eq!(delays, [1.0, 1.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]);
         assert_eq!(failures.failed(TWO, start), FIRST_DELAY);
         failures.succeeded(ONE, &"desk".parse().unwrap());
         assert_eq!(failures.failed(ONE, start), FIRST_DELAY);

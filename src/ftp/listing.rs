@@ -41,6 +41,16 @@ impl Home {
         blocking(move || Ok(Entry { inner: dir.symlink_metadata(path)? })).await
     }
 
+    /// What the daemon needs to read a document, or to work in a folder, cannot be taken away.
+    pub async fn set_mode(&self, path: &str, mode: u32) -> io::Result<()> {
+        let (dir, path) = (Arc::clone(&self.dir), path.to_owned());
+        blocking(move || {
+            let needed = if dir.metadata(&path)?.is_dir() { 0o700 } else { 0o400 };
+            dir.set_permissions(path, cap_std::fs::Permissions::from_mode((mode & 0o777) | needed))
+        })
+        .await
+    }
+
     /// Fails unless `path` is a folder inside the home.
     pub async fn must_be_folder(&self, path: &str) -> io::Result<()> {
         let (dir, path) = (Arc::clone(&self.dir), path.to_owned());

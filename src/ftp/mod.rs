@@ -7,10 +7,9 @@
 //! Must never: take an upload that did not end cleanly, create a job itself, let a path out of a home,
 //! tell a stranger why a login failed. Called by `daemon`: [`Ftp::bind`], then [`Ftp::run`].
 //!
-//! libunftp 0.24 is used as it comes: one [`libunftp::Server`] is built per connection and given the
-//! accepted socket, so that limits, addresses and `TCP_NODELAY` are ours. What its session loop does
-//! wrong (it hangs up after a command it cannot parse, it can lock itself up on pipelined commands)
-//! cannot be wrapped and is left to patches of it.
+//! One [`libunftp::Server`] is built per connection and given the accepted socket, so that limits,
+//! addresses and `TCP_NODELAY` are ours. What cannot be wrapped (its session loop, its data connections,
+//! the forms of commands it knows) is put right by the patches in `patches/libunftp`.
 
 use crate::accounts::password::Logins;
 use crate::homes::Homes;
@@ -30,6 +29,7 @@ mod server;
 mod session;
 mod settings;
 mod sidecars;
+mod site;
 mod storage;
 mod tls;
 

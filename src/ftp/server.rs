@@ -3,10 +3,11 @@
 use super::auth::{Doorkeeper, Gate, User};
 use super::passive::PassivePorts;
 use super::session::{Control, Place, Session, Sessions, Stats, Turned, lock};
+use super::site::Site;
 use super::storage::Storage;
-use super::tls::Tls;
+use super::tls::{Require, Tls};
 use super::{FtpError, Parts, PassiveHost, Rooms, Settings};
-use libunftp::options::{ActivePassiveMode, FtpsRequired};
+use libunftp::options::{ActivePassiveMode, FtpsRequired, TlsFlags};
 use libunftp::{Server, ServerBuilder, ServerError};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -179,13 +180,24 @@ impl Hall {
             .idle_session_timeout(self.settings.idle_timeout.0.as_secs())
             .passive_ports(self.settings.passive_ports.0.clone())
             .binder(self.passive_ports.clone())
-            .active_passive_mode(ActivePassiveMode::ActiveAndPassive);
+            .active_passive_mode(ActivePassiveMode::ActiveAndPassive)
+            .site_command("CHMOD", Site::Mode)
+            .site_command("UTIME", Site::Time)
+            .site_command("MFMT", Site::TimeAsFact);
         if let PassiveHost::Address(address) = self.settings.passive_host {
             builder = builder.passive_host(address);
         }
         if let Some(tls) = &self.tls {
-            let login = if tls.login_required { FtpsRequired::All } else { FtpsRequired::None };
-            builder = builder.ftps(&tls.certificate, &tls.private_key).ftps_required(login, FtpsRequired::None);
+            let (login, data) = match tls.require {
+                Require::No => (FtpsRequired::None, FtpsRequired::None),
+                Require::Login => (FtpsRequired::All, FtpsRequired::None),
+                Require::All => (FtpsRequired::All, FtpsRequired::All),
+            };
+            let resumption = TlsFlags::RESUMPTION_SESS_ID | TlsFlags::RESUMPTION_TICKETS;
+            builder = builder
+                .ftps(&tls.certificate, &tls.private_key)
+                .ftps_tls_flags(TlsFlags::LATEST_VERSIONS | resumption)
+                .ftps_required(login, data);
         }
         builder.build()
     }

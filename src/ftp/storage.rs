@@ -2,7 +2,8 @@
 //! and an upload goes through [`receive`] and `intake`, so that the 226 it sends after
 //! [`put`](StorageBackend::put) is true.
 //!
-//! libunftp turns an error's kind into the reply's code and drops its text; the text goes to the log.
+//! libunftp turns an error's kind into the reply's code. Its text goes to the log; the client reads one of
+//! ours where there is something to say that is neither a path of this machine nor its trouble.
 
 use super::auth::User;
 use super::listing::Entry;
@@ -16,6 +17,7 @@ use crate::job::Door;
 use crate::queue::{JobLedger, QueueError};
 use crate::spool::{SpoolError, Staging};
 use async_trait::async_trait;
+use libunftp::options::ReplyText;
 use std::fmt::Debug;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
@@ -28,6 +30,9 @@ use unftp_core::storage::{Error, ErrorKind, FEATURE_RESTART, Fileinfo, Metadata,
 const SIDECAR_WAIT: Duration = Duration::from_secs(20);
 /// Between two looks at its job.
 const SIDECAR_POLL: Duration = Duration::from_millis(100);
+/// How long, and how many bytes, an upload that is refused for its form may go on.
+const REFUSED_LINGER: Duration = Duration::from_secs(2);
+const REFUSED_BYTES: u64 = 4 << 20;
 /// What RETR reads from the disk at a time.
 const BUFFER: usize = 256 * 1024;
 
@@ -139,6 +144,20 @@ impl PutError {
     }
 }
 
+impl PutError {
+    /// What the client may know beyond the code.
+    fn told(&self) -> Option<String> {
+        match self {
+            PutError::Draining
+            | PutError::Quota { .. }
+            | PutError::Receive(ReceiveError::TooLarge { .. } | ReceiveError::Stalled(_) | ReceiveError::Broken(_)) => {
+                Some(format!("Not taken: {self}"))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A place for the upload and how large it may be, before a byte of it is read. Blocking.
 fn begin(parts: &Parts, user: &User, path: &VirtualPath) -> std::result::Result<(Staging, u64), PutError> {
     let account = &user.account;
@@ -243,7 +262,11 @@ impl StorageBackend<User> for Storage {
     ) -> Result<u64> {
         if start_pos > 0 {
             tracing::info!(session.id = self.session.number, account.name = %user.account.name, "an upload was refused: it would go on with a file (REST or APPE)");
-            return Err(ErrorKind::CommandNotImplemented.into());
+            // A client that is cut off while it sends may never read why.
+            let _ = tokio::time::timeout(REFUSED_LINGER, tokio::io::copy(&mut input.take(REFUSED_BYTES), &mut tokio::io::sink()))
+                .await;
+            let text = "A file is taken whole or not at all: send it from its beginning, under a new name";
+            return Err(Error::new(ErrorKind::CommandNotImplemented, ReplyText(text.to_owned())));
         }
         let path = virtual_path(path.as_ref())?;
         let running = UploadGuard::begin(&self.parts.stats, &self.session);
@@ -259,7 +282,10 @@ impl StorageBackend<User> for Storage {
                 } else {
                     tracing::warn!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
                 }
-                Err(Error::new(kind, error))
+                Err(match error.told() {
+                    Some(text) => Error::new(kind, ReplyText(text)),
+                    None => Error::new(kind, error),
+                })
             }
         }
     }
@@ -290,7 +316,11 @@ impl StorageBackend<User> for Storage {
     }
 
     async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        user.home.files.rmd(user, relative(path.as_ref())?).await
+        let path = relative(path.as_ref())?;
+        if path == "." {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        user.home.files.rmd(user, path).await
     }
 
     async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
@@ -305,7 +335,7 @@ fn virtual_path(path: &Path) -> Result<VirtualPath> {
 }
 
 /// Relative to the home, `.` for the home itself.
-fn relative(path: &Path) -> Result<String> {
+pub(super) fn relative(path: &Path) -> Result<String> {
     let text = path.to_str().ok_or(ErrorKind::FileNameNotAllowedError)?;
     if text.contains('\0') {
         return Err(ErrorKind::FileNameNotAllowedError.into());

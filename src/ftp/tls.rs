@@ -1,9 +1,9 @@
-//! `[ftp.tls]`: explicit FTPS (`AUTH TLS`) on the same port, done by libunftp with rustls (TLS 1.2,
-//! forward-secret ciphers only).
+//! `[ftp.tls]`: explicit FTPS (`AUTH TLS`) on the same port, done by libunftp with rustls (TLS 1.2 and
+//! 1.3, forward-secret ciphers only, sessions resumed on data connections).
 //!
-//! Half a section is refused, never weakened to plain FTP. `require = "login"` holds: no name and no
-//! password is taken before TLS. `require = "all"` is refused in this version, because the embedded
-//! server does not yet keep plain data connections out after EPSV and PORT.
+//! Half a section is refused, never weakened to plain FTP. With `require = "login"` no name and no
+//! password is taken before TLS; with `require = "all"` no data connection is prepared or used without
+//! it either, whichever of PASV, EPSV, PORT and EPRT asks for it.
 
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -44,10 +44,6 @@ pub enum TlsError {
     NoCertificate,
     #[error("ftp.tls names no certificate: give certificate and private-key, or remove the section")]
     Empty,
-    #[error(
-        "ftp.tls.require = \"all\" is not possible yet: this version cannot refuse plain data connections after EPSV or PORT; use \"login\""
-    )]
-    RequireAll,
     #[error("ftp.tls: {path} cannot be read")]
     Unreadable {
         path: PathBuf,
@@ -63,7 +59,7 @@ pub enum TlsError {
 pub(super) struct Tls {
     pub certificate: PathBuf,
     pub private_key: PathBuf,
-    pub login_required: bool,
+    pub require: Require,
 }
 
 impl TlsSettings {
@@ -86,9 +82,6 @@ impl TlsSettings {
             (None, Some(_)) => return Err(TlsError::NoCertificate),
             (None, None) => return Err(TlsError::Empty),
         };
-        if self.require == Require::All {
-            return Err(TlsError::RequireAll);
-        }
         for path in [certificate, private_key] {
             File::open(path).map_err(|source| TlsError::Unreadable { path: path.clone(), source })?;
         }
@@ -103,11 +96,7 @@ impl TlsSettings {
             private_key: private_key.clone(),
             detail: chain(&error),
         })?;
-        Ok(Tls {
-            certificate: certificate.clone(),
-            private_key: private_key.clone(),
-            login_required: self.require == Require::Login,
-        })
+        Ok(Tls { certificate: certificate.clone(), private_key: private_key.clone(), require: self.require })
     }
 }
 
@@ -133,7 +122,6 @@ mod tests {
         assert!(told("certificate = \"a.pem\"").contains("private-key is not"));
         assert!(told("private-key = \"a.pem\"").contains("certificate is not"));
         assert!(told("require = \"login\"").contains("names no certificate"));
-        assert!(told("certificate = \"a.pem\"\nprivate-key = \"a.pem\"\nrequire = \"all\"").contains("not possible yet"));
         assert!(told("certificate = \"/nowhere/a.pem\"\nprivate-key = \"/nowhere/b.pem\"").contains("/nowhere/a.pem"));
         assert!(toml::from_str::<TlsSettings>("require = \"maybe\"").is_err());
     }
