@@ -11,6 +11,7 @@ mod ftp_support;
 use ftp_support::wire::{Mode, Wire, trusting};
 use ftp_support::{House, certificate};
 use inkport::account::Account;
+use inkport::ftp::PortRange;
 use inkport::units::ByteSize;
 use std::fs;
 use std::io::{Read, Write};
@@ -209,8 +210,8 @@ fn misuse_data(dice: &mut Dice, address: SocketAddr, control: &mut TcpStream, sa
         let byte = dice.below(4) as u8;
         let _ = data.write_all(&vec![byte; length]);
         if dice.once_in(6) {
-            let _ = control.write_all(*dice.pick(&[
-                &b"ABOR\r\n"[..],
+            let _ = control.write_all(dice.pick::<&[u8]>(&[
+                b"ABOR\r\n",
                 b"\xff\xf4\xff\xf2ABOR\r\n",
                 b"STAT\r\n",
                 b"NOOP\r\n",
@@ -239,15 +240,31 @@ fn misuse_data(dice: &mut Dice, address: SocketAddr, control: &mut TcpStream, sa
     Some(())
 }
 
+/// A greeted connection; sessions whose clients are gone may still hold every place for a while.
+fn greeted(address: SocketAddr) -> Option<(TcpStream, Vec<u8>)> {
+    let begin = Instant::now();
+    loop {
+        let mut control = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
+        let _ = control.set_read_timeout(Some(Duration::from_millis(3)));
+        let _ = control.set_write_timeout(Some(Duration::from_secs(2)));
+        let _ = control.set_nodelay(true);
+        let mut said = Vec::new();
+        while said.is_empty() && drain(&mut control, &mut said) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "nobody is greeted any more");
+        }
+        if !said.starts_with(b"421") {
+            return Some((control, said));
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "places are never free again: {}", String::from_utf8_lossy(&said));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// One client from its connection to its end; derived from its number alone.
 fn converse(number: u64, address: SocketAddr, corpus: &[Vec<u8>]) -> Option<()> {
     let mut dice = Dice(number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let dice = &mut dice;
-    let mut control = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
-    let _ = control.set_read_timeout(Some(Duration::from_millis(3)));
-    let _ = control.set_write_timeout(Some(Duration::from_secs(2)));
-    let _ = control.set_nodelay(true);
-    let mut said = Vec::new();
+    let (mut control, mut said) = greeted(address)?;
     if dice.once_in(12) {
         // TLS, or something like it.
         control.write_all(b"AUTH TLS\r\n").ok()?;
@@ -325,7 +342,10 @@ fn fuzz(enough: impl Fn(u64) -> bool + Sync) -> u64 {
         eprintln!("{panic}");
     }));
     let pair = certificate();
-    let house = House::open_with(pair.settings("require = \"no\""), Duration::from_secs(2));
+    let mut settings = pair.settings("require = \"no\"");
+    settings.max_sessions_per_ip = 128;
+    settings.passive_ports = PortRange(3000..=9999);
+    let house = House::open_with(settings, Duration::from_secs(2));
     let mut small = Account::new("small".parse().unwrap());
     small.quota = Some(ByteSize(200_000));
     small.max_upload = Some(ByteSize(50_000));

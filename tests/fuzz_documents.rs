@@ -63,7 +63,7 @@ fn mutated(fixtures: &[(String, Vec<u8>)], number: u64) -> (&str, Vec<u8>) {
             }
             5 => {
                 let number = [0u32, 1, 0xffff_ffff, 0x7fff_ffff, 0x8000_0000, 65_535][roll(dice) % 6];
-                let number = if roll(dice) % 2 == 0 { number.to_le_bytes() } else { number.to_be_bytes() };
+                let number = if roll(dice).is_multiple_of(2) { number.to_le_bytes() } else { number.to_be_bytes() };
                 for (byte, new) in bytes[at..].iter_mut().zip(number) {
                     *byte = new;
                 }
