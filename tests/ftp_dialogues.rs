@@ -78,6 +78,7 @@ dialogues! {
     rfc959_abor => "rfc959-abor",
     rfc959_errors_keep_the_session => "rfc959-errors-keep-the-session",
     rfc959_long_lines => "rfc959-long-lines",
+    rfc959_stat_during_a_transfer => "rfc959-stat-during-a-transfer",
     tls_required_for_everything => "tls-required-for-everything",
 }
 

@@ -220,7 +220,7 @@ impl Play<'_> {
                 check(&bytes, &words[3..])
             }
             "name" => {
-                let (name, after) = (text(0)?, word(1)?);
+                let (name, after) = (text(0)?, word(2)?);
                 let at = self
                     .last
                     .windows(after.len())

@@ -120,6 +120,8 @@ pub struct Wire {
     line: Option<Line>,
     buffer: Vec<u8>,
     data: Option<Data>,
+    /// What was answered instead of a data connection.
+    refused: Option<Vec<u8>>,
     /// PROT P was answered 200.
     private: bool,
     tls: Arc<ClientConfig>,
@@ -138,7 +140,15 @@ impl Wire {
     }
 
     fn over(line: Line) -> Wire {
-        Wire { line: Some(line), buffer: Vec::new(), data: None, private: false, tls: trusting(), transcript: Vec::new() }
+        Wire {
+            line: Some(line),
+            buffer: Vec::new(),
+            data: None,
+            refused: None,
+            private: false,
+            tls: trusting(),
+            transcript: Vec::new(),
+        }
     }
 
     /// Greeted and logged in as "desk", binary.
@@ -280,8 +290,13 @@ impl Wire {
         };
         let mut agree = |command: String| -> Result<String, String> {
             self.send(format!("{command}\r\n").as_bytes()).map_err(told)?;
-            let reply = String::from_utf8_lossy(&self.reply().map_err(told)?).into_owned();
-            if reply.starts_with('2') { Ok(reply) } else { Err(format!("{command}: {reply:?}")) }
+            let bytes = self.reply().map_err(told)?;
+            let reply = String::from_utf8_lossy(&bytes).into_owned();
+            if reply.starts_with('2') {
+                return Ok(reply);
+            }
+            self.refused = Some(bytes);
+            Err(format!("{command}: {reply:?}"))
         };
         let data = match mode {
             Mode::Pasv | Mode::Epsv => {
@@ -359,7 +374,9 @@ impl Wire {
 
     /// An upload in one go; the last reply to it.
     pub fn put(&mut self, mode: Mode, command: &[u8], bytes: &[u8]) -> Result<Vec<u8>, String> {
-        self.open(mode, None)?;
+        if let Some(refused) = self.agreed(mode)? {
+            return Ok(refused);
+        }
         let first = self.begin(command)?;
         if !first.starts_with(b"1") {
             self.data = None;
@@ -374,7 +391,9 @@ impl Wire {
 
     /// A download or a listing; what came, and the last reply.
     pub fn get(&mut self, mode: Mode, command: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
-        self.open(mode, None)?;
+        if let Some(refused) = self.agreed(mode)? {
+            return Ok((Vec::new(), refused));
+        }
         let first = self.begin(command)?;
         let mut bytes = Vec::new();
         if !first.starts_with(b"1") {
@@ -385,6 +404,16 @@ impl Wire {
         let _ = line.read_to_end(&mut bytes);
         line.end();
         Ok((bytes, self.last_reply().map_err(|error| format!("no reply: {error}"))?))
+    }
+
+    /// [`Wire::open`]; a refusal is an answer too.
+    fn agreed(&mut self, mode: Mode) -> Result<Option<Vec<u8>>, String> {
+        self.refused = None;
+        match (self.open(mode, None), self.refused.take()) {
+            (Ok(()), _) => Ok(None),
+            (Err(_), Some(refused)) => Ok(Some(refused)),
+            (Err(problem), None) => Err(problem),
+        }
     }
 
     fn begin(&mut self, command: &[u8]) -> Result<Vec<u8>, String> {
