@@ -18,6 +18,7 @@ use crate::account::Account;
 use crate::accounts::Accounts;
 use crate::document::Limits;
 use crate::homes::Homes;
+use crate::job::Job;
 use crate::job::state::{RetryPolicy, State};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{JobLedger, Lease, NewDelivery, Outcome, Queue, QueueError};
@@ -58,6 +59,8 @@ pub struct Parts {
 const LEASE: Duration = Duration::from_secs(60);
 /// The queue is asked this often even if nobody says that it changed: retries and leases fall due by themselves.
 const POLL: Duration = Duration::from_secs(1);
+/// Between two tries to store a run's end on a disk that was full.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 /// How long a lane waits for an engine thread to give up after a job's timeout before it starts another.
 const ABANDON_AFTER: Duration = Duration::from_secs(10);
 
@@ -154,6 +157,10 @@ enum Ended {
 impl Lane {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         loop {
+            // Marked as seen before it is looked at: a clone's own version is as old as the thread, and a
+            // wait for its change would be over at once, for ever.
+            let mut engine = self.thread.state();
+            engine.mark_unchanged();
             self.follow_engine();
             if *stop.borrow() {
                 return;
@@ -172,10 +179,9 @@ impl Lane {
                 Err(QueueError::Closed) => return,
                 Err(error) => tracing::warn!(error = %error, "no job could be claimed; trying again"),
             }
-            let mut engine = self.thread.state();
             tokio::select! {
                 () = changed => {}
-                _ = engine.changed() => {}
+                Ok(()) = engine.changed() => {}
                 _ = stop.wait_for(|stopped| *stopped) => {}
                 () = tokio::time::sleep(POLL) => {}
             }
@@ -209,7 +215,7 @@ impl Lane {
             Ended::Stopped => (Outcome::Released, Vec::new()),
             Ended::Lost => return,
         };
-        match self.parts.queue.settle(job.id, lease.token, outcome, deliveries, now()).await {
+        match self.settle(&lease, outcome, deliveries).await {
             Ok(after) => {
                 let took = now().since(started);
                 tracing::info!(
@@ -231,6 +237,21 @@ impl Lane {
             }
             // The lease expires and the job runs again: nothing is lost.
             Err(error) => tracing::warn!(job.id = %job.id, error = %error, "the job's end could not be stored"),
+        }
+    }
+
+    /// Stores a run's end. While the disk is full or the database does not answer, again and again until
+    /// the lease runs out: after that another run will say it.
+    async fn settle(&self, lease: &Lease, outcome: Outcome, deliveries: Vec<NewDelivery>) -> Result<Job, QueueError> {
+        let until = tokio::time::Instant::now() + LEASE;
+        loop {
+            let settled = self.parts.queue.settle(lease.job.id, lease.token, outcome.clone(), deliveries.clone(), now()).await;
+            match settled {
+                Err(QueueError::NoSpace | QueueError::Unavailable(_)) if tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(SETTLE_AGAIN).await;
+                }
+                settled => return settled,
+            }
         }
     }
 
