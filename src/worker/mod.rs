@@ -59,8 +59,8 @@ pub struct Parts {
 const LEASE: Duration = Duration::from_secs(60);
 /// The queue is asked this often even if nobody says that it changed: retries and leases fall due by themselves.
 const POLL: Duration = Duration::from_secs(1);
-/// Between two tries to store a run's end on a disk that was full.
-const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+/// Between two tries to write what a full disk refused.
+const FULL_DISK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a lane waits for an engine thread to give up after a job's timeout before it starts another.
 const ABANDON_AFTER: Duration = Duration::from_secs(10);
 
@@ -206,7 +206,10 @@ impl Lane {
         let started = now();
         let waited = started.since(job.received_at);
         let (outcome, deliveries) = match self.read(&lease, stop).await {
-            Ended::Read(Ok(read)) => self.finish(&lease, read).await,
+            Ended::Read(Ok(read)) => match self.finish(&lease, read, stop).await {
+                Some(end) => end,
+                None => return,
+            },
             Ended::Read(Err(error)) => self.fail(&lease, error.into()).await,
             Ended::Timeout => {
                 let limit = crate::units::Span(self.settings.job_timeout);
@@ -248,7 +251,7 @@ impl Lane {
             let settled = self.parts.queue.settle(lease.job.id, lease.token, outcome.clone(), deliveries.clone(), now()).await;
             match settled {
                 Err(QueueError::NoSpace | QueueError::Unavailable(_)) if tokio::time::Instant::now() < until => {
-                    tokio::time::sleep(SETTLE_AGAIN).await;
+                    tokio::time::sleep(FULL_DISK_AGAIN).await;
                 }
                 settled => return settled,
             }
@@ -266,6 +269,9 @@ impl Lane {
         };
         let cancelled = Arc::new(AtomicBool::new(false));
         let Some(mut answer) = self.thread.read(bytes, self.settings.limits, cancelled.clone()) else {
+            // It hangs, and could not be replaced when that was found out: perhaps it can by now.
+            tokio::time::sleep(POLL).await;
+            self.replace_thread();
             return Ended::Stopped;
         };
         let deadline = tokio::time::sleep(self.settings.job_timeout);
@@ -299,23 +305,43 @@ impl Lane {
             && tokio::time::timeout(ABANDON_AFTER.min(self.settings.job_timeout), answer).await.is_err()
         {
             tracing::error!(job.id = %lease.job.id, "the engine does not come back from this document; another one takes its place");
-            match EngineThread::start(self.number, self.factory.clone()) {
-                Ok(thread) => self.thread = thread,
-                Err(error) => tracing::error!(error = %error, "no new engine thread could be started"),
-            }
+            self.replace_thread();
         }
         ended
     }
 
-    async fn finish(&self, lease: &Lease, read: Read) -> (Outcome, Vec<NewDelivery>) {
+    /// Leaves the engine thread to itself, which ends when its document does, and starts another.
+    fn replace_thread(&mut self) {
+        match EngineThread::start(self.number, self.factory.clone()) {
+            Ok(thread) => self.thread = thread,
+            Err(error) => tracing::error!(error = %error, "no new engine thread could be started"),
+        }
+    }
+
+    /// Publishes a reading. While the disk is full it waits for room, the reading in hand, because that
+    /// costs the job no attempt; a stop gives it back. `None`: the lease was lost over it.
+    async fn finish(&self, lease: &Lease, read: Read, stop: &mut watch::Receiver<bool>) -> Option<(Outcome, Vec<NewDelivery>)> {
         let account = self.account(lease).await;
-        let (parts, job, mail) = (self.parts.clone(), lease.job.clone(), self.settings.mail);
-        let finished_at = now();
-        let publishing =
-            tokio::task::spawn_blocking(move || publish::done(&parts, &job, account.as_ref(), read, finished_at, mail));
-        match publishing.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
-            Ok(deliveries) => (Outcome::Done, deliveries),
-            Err(error) => self.fail(lease, Failure::Transient(error.to_string())).await,
+        loop {
+            let (parts, job, mail) = (self.parts.clone(), lease.job.clone(), self.settings.mail);
+            let (account, read, finished_at) = (account.clone(), read.clone(), now());
+            let publishing =
+                tokio::task::spawn_blocking(move || publish::done(&parts, &job, account.as_ref(), read, finished_at, mail));
+            match publishing.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
+                Ok(deliveries) => return Some((Outcome::Done, deliveries)),
+                Err(error) if error.is_full() => {
+                    tracing::warn!(job.id = %lease.job.id, error = %error, "the sidecars wait for room");
+                }
+                Err(error) => return Some(self.fail(lease, Failure::Transient(error.to_string())).await),
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stopped| *stopped) => return Some((Outcome::Released, Vec::new())),
+                () = tokio::time::sleep(FULL_DISK_AGAIN) => {}
+            }
+            // A full disk may refuse this too; then the lease is only as long as it is.
+            if let Err(QueueError::Stale) = self.parts.queue.extend(lease.job.id, lease.token, LEASE, now()).await {
+                return None;
+            }
         }
     }
 

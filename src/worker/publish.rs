@@ -66,6 +66,19 @@ pub enum PublishError {
     Panicked(String),
 }
 
+impl PublishError {
+    /// Only for want of room: the document is not at fault, and neither is the run.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self,
+            PublishError::Spool(SpoolError::NoSpace { .. })
+                | PublishError::Home(HomeError::NoSpace { .. })
+                | PublishError::Queue(QueueError::NoSpace)
+        )
+    }
+}
+
 /// Writes a reading's sidecars; answers the deliveries that the job's end causes.
 pub fn done(
     parts: &Parts,
