@@ -38,7 +38,7 @@ impl Piece {
 
     /// Height of the midline where it is drawn on to `x`. Boxes too short to have a slope of their
     /// own, and steps far beyond a box's own length, count as level.
-    fn midline_at(&self, x: f32) -> f32 {
+    pub(super) fn midline_at(&self, x: f32) -> f32 {
         let width = self.width();
         if width < 4.0 * self.height {
             return self.middle()[1];
