@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::ctc::Reading;
+use super::ctc::{Reading, is_wide};
 use super::detect::{DbDetector, Detector};
 use super::layout::{arrange, turn_quad};
 use super::orient::{LineClassifier, Orienter, runs_sideways};
@@ -18,8 +18,15 @@ use super::runtime::Runtime;
 use super::{Confidence, Engine, EngineError, Line, PageText, Quad, StageTimes, Word};
 use crate::document::Page;
 
-/// Readings below this mean probability are dirt, pictures and rules, not text.
-const MIN_CONFIDENCE: f32 = 0.5;
+/// Readings below this mean probability of their characters are dirt, pictures and rules, not text.
+const MIN_TRUST: f32 = 0.5;
+
+/// A page with a smaller share of its characters in Han, kana or hangul is not written in them: they
+/// are what rules, stamps and logos look like.
+const MIN_WIDE_SHARE: f32 = 0.1;
+
+/// Unless a line has this many of them, and is this sure of itself: a name in another script.
+const NAME: (usize, f32) = (3, 0.9);
 
 /// A line is turned on its own only when the classifier is this sure.
 const SURELY_TURNED: f32 = 0.9;
@@ -88,7 +95,9 @@ impl TwoStage {
         let begun = Instant::now();
         let rotation = self.rotation(&raster, &found)?;
         let quads = found.iter().map(|quad| along_text(quad, rotation)).collect();
-        let read = self.read_lines(&raster, quads)?;
+        let mut read = self.read_lines(&raster, quads)?;
+        settle_script(&mut read);
+        read.retain(|(_, reading)| !reading.text.is_empty() && reading.trust >= MIN_TRUST);
         let (width, height) = (raster.width as f32, raster.height as f32);
         let boxes = read.into_iter().map(|(quad, reading)| line(&turn_quad(&quad, rotation, width, height), reading)).collect();
         Ok((boxes, rotation, StageTimes { detect, recognize: begun.elapsed() }))
@@ -112,16 +121,15 @@ impl TwoStage {
         // The classifier has doubts: let the recognizer read some of them both ways.
         let some: Vec<LineImage> = images.into_iter().take(VOTERS / 2).collect();
         let turned: Vec<LineImage> = some.iter().map(LineImage::turned).collect();
-        let trust = |readings: Vec<Reading>| -> f32 {
-            readings.iter().map(|r| r.confidence * r.text.chars().count().min(20) as f32).sum()
-        };
+        let trust =
+            |readings: Vec<Reading>| -> f32 { readings.iter().map(|r| r.trust * r.text.chars().count().min(20) as f32).sum() };
         let as_is = trust(self.recognizer.recognize(&some)?);
         let upside_down = trust(self.recognizer.recognize(&turned)?);
         Ok(if upside_down > as_is { supposed + 180 } else { supposed })
     }
 
-    /// Reads the quads' lines. Returns those that hold text, in no order, each with its quad
-    /// beginning at the text's own top left.
+    /// Reads the quads' lines. Returns them in no order, each with its quad beginning at the text's
+    /// own top left; those without text too.
     fn read_lines(&mut self, raster: &Raster<'_>, mut quads: Vec<Quad>) -> Result<Vec<(Quad, Reading)>, EngineError> {
         quads.sort_by_cached_key(line_width);
         let mut read = Vec::with_capacity(quads.len());
@@ -138,11 +146,7 @@ impl TwoStage {
             let mut images = now.iter().map(|quad| self.cutter.cut(raster, quad)).collect::<Result<Vec<_>, _>>()?;
             self.turn_vertical(&mut held, &mut images)?;
             let readings = self.recognizer.recognize(&images)?;
-            read.extend(
-                held.into_iter()
-                    .zip(readings)
-                    .filter(|(_, reading)| !reading.text.is_empty() && reading.confidence >= MIN_CONFIDENCE),
-            );
+            read.extend(held.into_iter().zip(readings));
         }
         Ok(read)
     }
@@ -172,6 +176,23 @@ impl Engine for TwoStage {
 
     fn models(&self) -> Vec<String> {
         self.models.clone()
+    }
+}
+
+/// Decides whether the page is written in a script of squares, and where it is not, takes the readings
+/// without them.
+fn settle_script(read: &mut [(Quad, Reading)]) {
+    let wide = |reading: &Reading| reading.text.chars().filter(|&c| is_wide(c)).count();
+    let sure = read.iter().filter(|(_, reading)| reading.trust >= MIN_TRUST);
+    let (some, all) = sure.fold((0, 0), |(some, all), (_, reading)| (some + wide(reading), all + reading.text.chars().count()));
+    if some as f32 >= MIN_WIDE_SHARE * all as f32 {
+        return;
+    }
+    for (_, reading) in read {
+        let is_name = wide(reading) >= NAME.0 && reading.trust >= NAME.1;
+        if let Some(narrow) = reading.narrow.take().filter(|_| !is_name) {
+            *reading = *narrow;
+        }
     }
 }
 
@@ -230,7 +251,7 @@ mod tests {
                         Span { text: "line".into(), confidence, from: 0.0, to: 0.5 },
                         Span { text: line.width.to_string(), confidence, from: 0.6, to: 1.0 },
                     ];
-                    Reading { text, confidence, words }
+                    Reading { text, confidence, trust: confidence, words, narrow: None }
                 })
                 .collect())
         }
@@ -333,7 +354,7 @@ mod tests {
         struct Doubts;
         impl Recognizer for Doubts {
             fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError> {
-                Ok(vec![Reading { text: "?".into(), confidence: 0.3, words: vec![] }; lines.len()])
+                Ok(vec![Reading { text: "?".into(), trust: 0.3, ..Reading::default() }; lines.len()])
             }
         }
         let mut doubting = TwoStage { recognizer: Box::new(Doubts), ..engine(vec![quad(10.0, 10.0, 90.0, 20.0)]) };
@@ -433,5 +454,32 @@ mod tests {
         };
         let error = TwoStage::open(&files, 1).err().expect("a classifier is no recognizer");
         assert!(matches!(&error, EngineError::Model(text) if text.contains("list of characters")), "{error}");
+    }
+
+    /// A reading in one word, and what it is without Han.
+    fn read_as(text: &str, trust: f32, narrow: Option<&str>) -> (Quad, Reading) {
+        let plain = |text: &str| Reading { text: text.into(), confidence: trust, trust, ..Reading::default() };
+        (Quad([[0.0; 2]; 4]), Reading { narrow: narrow.map(|text| Box::new(plain(text))), ..plain(text) })
+    }
+
+    fn settled(mut read: Vec<(Quad, Reading)>) -> Vec<String> {
+        settle_script(&mut read);
+        read.into_iter().map(|(_, reading)| reading.text).collect()
+    }
+
+    #[test]
+    fn a_rule_among_latin_lines_is_no_han_letter() {
+        let line = || read_as("Clearing cheque of the month", 0.99, None);
+        let read = vec![line(), line(), read_as("70,317.50 一", 0.93, Some("70,317.50 -"))];
+        assert_eq!(settled(read)[2], "70,317.50 -");
+    }
+
+    #[test]
+    fn han_stays_on_a_page_written_in_it_and_in_a_name() {
+        let read = vec![read_as("合計 一", 0.9, Some("-")), read_as("2 x 150", 0.99, None)];
+        assert_eq!(settled(read)[0], "合計 一");
+        let line = || read_as("A contract between the parties named below", 0.99, None);
+        let read = vec![line(), line(), read_as("王小明", 0.97, Some("E /NA"))];
+        assert_eq!(settled(read)[2], "王小明");
     }
 }
