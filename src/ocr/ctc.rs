@@ -4,6 +4,7 @@
 //! pixels: places are fractions of the line's width.
 
 use super::EngineError;
+use super::language::Letters;
 
 /// What each class of the recognizer's output stands for: class 0 is "nothing new", the last one a
 /// space, the others are the model's own list in order.
@@ -82,12 +83,13 @@ struct Seen {
 
 /// Reads `probabilities` (steps × classes, row major). `steps_wide` is the number of steps that the
 /// line image itself covers, without its padding: places are fractions of it.
-pub(super) fn decode(probabilities: &[f32], alphabet: &Alphabet, steps_wide: f32) -> Reading {
-    let seen = collapse(probabilities, alphabet, |_| false);
-    let has_wide = seen.iter().any(|s| alphabet.wide[s.class]);
+pub(super) fn decode(probabilities: &[f32], alphabet: &Alphabet, letters: &Letters, steps_wide: f32) -> Reading {
+    let barred = |class: usize, probability| letters.bars(&alphabet.entries[class], probability);
+    let seen = collapse(probabilities, alphabet, barred);
+    let undecided = letters.squares.is_none() && seen.iter().any(|s| alphabet.wide[s.class]);
     let mut reading = spell(seen, alphabet, steps_wide);
-    if has_wide {
-        let without = collapse(probabilities, alphabet, |class| alphabet.wide[class]);
+    if undecided {
+        let without = collapse(probabilities, alphabet, |class, probability| alphabet.wide[class] || barred(class, probability));
         reading.narrow = Some(Box::new(spell(without, alphabet, steps_wide)));
     }
     reading
@@ -140,14 +142,16 @@ fn spell(seen: Vec<Seen>, alphabet: &Alphabet, steps_wide: f32) -> Reading {
 }
 
 /// The best class of every step that is not `barred`; repeats merged, blanks dropped.
-fn collapse(probabilities: &[f32], alphabet: &Alphabet, barred: impl Fn(usize) -> bool) -> Vec<Seen> {
+fn collapse(probabilities: &[f32], alphabet: &Alphabet, barred: impl Fn(usize, f32) -> bool) -> Vec<Seen> {
     let mut seen: Vec<Seen> = Vec::new();
     let mut previous = 0;
     for (step, row) in probabilities.chunks_exact(alphabet.classes()).enumerate() {
         let (mut class, mut probability) = best(row);
-        if barred(class) {
-            let others = row.iter().enumerate().filter(|(other, _)| !barred(*other));
-            (class, probability) = others.fold((0, 0.0), |most, (other, &p)| if p > most.1 { (other, p) } else { most });
+        if barred(class, probability) {
+            let others = row.iter().enumerate();
+            let better =
+                |most: (usize, f32), (other, &p): (usize, &f32)| if p > most.1 && !barred(other, p) { (other, p) } else { most };
+            (class, probability) = others.fold((0, 0.0), better);
         }
         if class != 0 {
             match seen.last_mut() {
@@ -243,12 +247,12 @@ mod tests {
 
     #[test]
     fn repeats_merge_unless_a_blank_parts_them() {
-        assert_eq!(decode(&rows("-aa-ab-b-cc-", 0.9), &alphabet(), 12.0).text, "aabbc");
+        assert_eq!(decode(&rows("-aa-ab-b-cc-", 0.9), &alphabet(), &Letters::default(), 12.0).text, "aabbc");
     }
 
     #[test]
     fn spaces_part_words_and_words_know_their_place() {
-        let reading = decode(&rows("-a-b--_--c-a", 0.8), &alphabet(), 12.0);
+        let reading = decode(&rows("-a-b--_--c-a", 0.8), &alphabet(), &Letters::default(), 12.0);
         assert_eq!(reading.text, "ab ca");
         assert!((reading.trust - 0.8).abs() < 1e-5);
         assert!((reading.confidence - 0.8f32.powi(5).powf(TOGETHER)).abs() < 1e-5, "five characters, one of them the space");
@@ -260,15 +264,15 @@ mod tests {
 
     #[test]
     fn leading_trailing_and_double_spaces_leave_no_empty_words() {
-        let reading = decode(&rows("_-a-_-_-b-_", 0.9), &alphabet(), 11.0);
+        let reading = decode(&rows("_-a-_-_-b-_", 0.9), &alphabet(), &Letters::default(), 11.0);
         assert_eq!(reading.text, "a b");
         assert_eq!(reading.words.len(), 2);
     }
 
     #[test]
     fn a_gap_far_wider_than_a_letter_is_a_space() {
-        assert_eq!(decode(&rows("a-b-c-a----b-c-", 0.9), &alphabet(), 15.0).text, "abca bc");
-        assert_eq!(decode(&rows("a-b-c-a--b-c-", 0.9), &alphabet(), 13.0).text, "abcabc");
+        assert_eq!(decode(&rows("a-b-c-a----b-c-", 0.9), &alphabet(), &Letters::default(), 15.0).text, "abca bc");
+        assert_eq!(decode(&rows("a-b-c-a--b-c-", 0.9), &alphabet(), &Letters::default(), 13.0).text, "abcabc");
     }
 
     #[test]
@@ -276,20 +280,22 @@ mod tests {
         let alphabet = Alphabet::parse("a\n一\n-\n").expect("three letters");
         // Steps: a, nothing, then Han before a dash.
         let probabilities = [[0.1, 0.9, 0.0, 0.0, 0.0], [0.9, 0.1, 0.0, 0.0, 0.0], [0.1, 0.0, 0.6, 0.3, 0.0]].concat();
-        let reading = decode(&probabilities, &alphabet, 3.0);
+        let reading = decode(&probabilities, &alphabet, &Letters::default(), 3.0);
         assert_eq!(reading.text, "a一");
         let narrow = reading.narrow.expect("it has a square");
         assert_eq!((narrow.text.as_str(), narrow.narrow.is_none()), ("a-", true));
         assert!(narrow.confidence < reading.confidence);
-        assert!(decode(&probabilities[..10], &alphabet, 2.0).narrow.is_none());
+        let english = Letters::of(&["en".to_owned()]);
+        assert_eq!(decode(&probabilities, &alphabet, &english, 3.0).text, "a-");
+        assert!(decode(&probabilities[..10], &alphabet, &Letters::default(), 2.0).narrow.is_none());
     }
 
     #[test]
     fn nothing_seen_is_an_empty_reading() {
-        assert_eq!(decode(&rows("------", 0.9), &alphabet(), 6.0), Reading::default());
-        let only_space = decode(&rows("--_---", 0.9), &alphabet(), 6.0);
+        assert_eq!(decode(&rows("------", 0.9), &alphabet(), &Letters::default(), 6.0), Reading::default());
+        let only_space = decode(&rows("--_---", 0.9), &alphabet(), &Letters::default(), 6.0);
         assert_eq!((only_space.text.as_str(), only_space.confidence), ("", 0.0));
-        assert_eq!(decode(&[], &alphabet(), 0.0), Reading::default());
+        assert_eq!(decode(&[], &alphabet(), &Letters::default(), 0.0), Reading::default());
     }
 
     #[test]

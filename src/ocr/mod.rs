@@ -10,6 +10,7 @@ mod columns;
 mod ctc;
 mod detect;
 mod geometry;
+mod language;
 mod layout;
 mod mask;
 mod orient;
@@ -105,8 +106,9 @@ pub enum EngineError {
 
 /// Reads pages. Blocking; one thread owns one engine.
 pub trait Engine: Send {
-    /// One answer per page, in order; one page's failure does not sink the others.
-    fn read(&mut self, pages: &[&Page]) -> Vec<Result<PageText, EngineError>>;
+    /// One answer per page, in order; one page's failure does not sink the others. `languages` are the codes
+    /// (ISO 639-1, as "de" or "zh-Hans") of what the pages are written in; empty: not known.
+    fn read(&mut self, pages: &[&Page], languages: &[String]) -> Vec<Result<PageText, EngineError>>;
     /// `ppocr`, …: the sidecar's `engine.name`.
     fn name(&self) -> &'static str;
     /// Names of the models it reads with: the sidecar's `engine.models`.
