@@ -10,6 +10,7 @@ mod columns;
 mod ctc;
 mod detect;
 mod geometry;
+mod layer;
 mod layout;
 mod mask;
 mod orient;
@@ -20,6 +21,7 @@ mod runtime;
 mod settings;
 mod two_stage;
 
+pub use layer::page_text;
 pub use settings::{EngineChoice, Settings};
 pub use two_stage::{EngineFiles, TwoStage};
 

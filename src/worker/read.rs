@@ -3,9 +3,9 @@
 //! Blocking and free of the queue, so `inkport read` uses it too. Holds one page image at a time,
 //! whatever the document has.
 
-use crate::document::{Document, DocumentError, Format, Limits};
-use crate::ocr::{Engine, EngineError, PageText};
-use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent};
+use crate::document::{Content, Document, DocumentError, Format, Limits, Page};
+use crate::ocr::{Engine, EngineError, PageText, page_text};
+use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent, Warning};
 use std::time::Instant;
 
 /// A document's reading before it is told whose it is.
@@ -14,6 +14,7 @@ pub struct Read {
     pub format: Format,
     pub engine: EngineInfo,
     pub pages: Vec<(PageMeta, PageText)>,
+    pub warnings: Vec<Warning>,
     pub spent: Spent,
 }
 
@@ -21,7 +22,8 @@ impl Read {
     /// What the sidecars are rendered from.
     #[must_use]
     pub fn reading(self, facts: &Facts<'_>) -> Reading {
-        Reading::new(facts, self.format, self.engine, self.pages, self.spent)
+        let warnings = self.warnings;
+        Reading { warnings, ..Reading::new(facts, self.format, self.engine, self.pages, self.spent) }
     }
 }
 
@@ -40,7 +42,21 @@ pub enum ReadError {
     Cancelled,
 }
 
-/// Reads all pages; asks `cancelled` before each.
+impl ReadError {
+    /// The stable code in the sidecars.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            ReadError::Document(error) => error.code(),
+            ReadError::Engine { error: EngineError::Rejected(_), .. } => "unreadable",
+            ReadError::Engine { .. } => "engine",
+            ReadError::Interrupted(_) | ReadError::Cancelled => "interrupted",
+        }
+    }
+}
+
+/// Reads all pages; asks `cancelled` before each. A page that cannot be read does not sink the others: it
+/// stays empty and is named in the warnings. Where none can be, the first one's reason is the document's.
 pub fn document(
     bytes: Vec<u8>,
     limits: &Limits,
@@ -50,27 +66,55 @@ pub fn document(
     let started = Instant::now();
     let mut document = Document::open(bytes, limits)?;
     let mut decode = started.elapsed();
-    let mut pages = Vec::new();
+    let (mut pages, mut warnings) = (Vec::new(), Vec::new());
+    let (mut first_error, mut unread) = (None, 0);
     for index in 0..document.page_count() {
         if cancelled() {
             return Err(ReadError::Cancelled);
         }
+        let number = index + 1;
         let decoding = Instant::now();
-        let page = document.page(index)?;
+        let content = document.content(index);
         decode += decoding.elapsed();
-        let answer =
-            engine.read(&[&page]).pop().unwrap_or_else(|| Err(EngineError::Model("the engine gave no answer".to_owned())));
-        let text = answer.map_err(|error| ReadError::Engine { page: page.number, error })?;
-        pages.push((PageMeta::from(&page), text));
+        let read = match content {
+            Ok(Content::Text(layer)) => Ok((PageMeta::from(&layer), page_text(&layer))),
+            Ok(Content::Image(page)) => read_image(&page, engine).map(|text| (PageMeta::from(&page), text)),
+            Err(error) => Err(ReadError::Document(error)),
+        };
+        match read {
+            Ok((meta, text)) => {
+                if meta.truncated {
+                    let message = "the file ends before the page does; what is there was read".to_owned();
+                    warnings.push(Warning { page: number, code: "truncated", message });
+                }
+                pages.push((meta, text));
+            }
+            // The engine's trouble, not the page's.
+            Err(error @ ReadError::Engine { error: EngineError::Unavailable(_) | EngineError::Model(_), .. }) => return Err(error),
+            Err(error) => {
+                warnings.push(Warning { page: number, code: error.code(), message: error.to_string() });
+                pages.push((PageMeta::unreadable(number), PageText::default()));
+                first_error.get_or_insert(error);
+                unread += 1;
+            }
+        }
+    }
+    if let Some(error) = first_error.filter(|_| unread == pages.len()) {
+        return Err(error);
     }
     let engine = EngineInfo { name: engine.name().to_owned(), models: engine.models() };
-    Ok(Read { format: document.format(), engine, pages, spent: Spent { decode, total: started.elapsed() } })
+    let spent = Spent { decode, total: started.elapsed() };
+    Ok(Read { format: document.format(), engine, pages, warnings, spent })
+}
+
+fn read_image(page: &Page, engine: &mut dyn Engine) -> Result<PageText, ReadError> {
+    let answer = engine.read(&[page]).pop().unwrap_or_else(|| Err(EngineError::Model("the engine gave no answer".to_owned())));
+    answer.map_err(|error| ReadError::Engine { page: page.number, error })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Page;
     use std::cell::Cell;
 
     /// Answers the sizes of the pages it is shown.
