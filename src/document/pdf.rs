@@ -132,14 +132,7 @@ impl Viewed<'_> {
 
     fn image(&self, truncated: bool) -> Page {
         let canvas = self.scan().unwrap_or_else(|| self.raster());
-        Page {
-            number: self.number,
-            width: canvas.width,
-            height: canvas.height,
-            rgb: canvas.rgb,
-            rotation: 0,
-            truncated,
-        }
+        Page { number: self.number, width: canvas.width, height: canvas.height, rgb: canvas.rgb, rotation: 0, truncated }
     }
 
     /// The scanned image that is all there is on the page, if it has about the size that is wanted.

@@ -247,18 +247,23 @@ fn is_space(glyph: &Glyph) -> bool {
     glyph.text.as_deref().is_some_and(|text| !text.is_empty() && text.chars().all(|c| c == ' '))
 }
 
+fn is_letter(glyph: &Glyph) -> bool {
+    glyph.text.as_deref().is_some_and(|text| text.chars().any(char::is_alphanumeric))
+}
+
 /// Parts a run at its spaces and its gaps. Words may be empty of text.
 fn words(run: &[Glyph]) -> Vec<&[Glyph]> {
     let gap = |a: &Glyph, b: &Glyph| (b.origin - a.end()).dot(a.direction()) / a.size().max(b.size());
     let close = |a: &Glyph, b: &Glyph| !is_space(a) && !is_space(b);
+    let letters = |a: &Glyph, b: &Glyph| is_letter(a) && is_letter(b);
     let mut gaps: Vec<f64> =
-        run.windows(2).filter(|pair| close(&pair[0], &pair[1])).map(|pair| gap(&pair[0], &pair[1])).collect();
+        run.windows(2).filter(|pair| letters(&pair[0], &pair[1])).map(|pair| gap(&pair[0], &pair[1])).collect();
     gaps.sort_by(f64::total_cmp);
     // Letters may be spaced out; of a few gaps any may be that between two words.
-    let usual = if gaps.len() < 5 { 0.0 } else { gaps[gaps.len() / 2].max(0.0) };
-    run.chunk_by(|a, b| close(a, b) && gap(a, b) < usual + WORD_GAP)
-        .filter(|word| !is_space(&word[0]))
-        .collect()
+    let usual = if gaps.len() < 5 { 0.0 } else { gaps[gaps.len() / 4].max(0.0) };
+    let dots = |a: &Glyph, b: &Glyph| [a, b].iter().all(|glyph| glyph.text.as_deref() == Some("."));
+    // The dots that lead to a page number are one sign, however far apart.
+    run.chunk_by(|a, b| close(a, b) && (gap(a, b) < usual + WORD_GAP || dots(a, b))).filter(|word| !is_space(&word[0])).collect()
 }
 
 /// A word's text and place; counts what it is made of. `None` where nothing is left of it.
@@ -302,4 +307,115 @@ fn enclosing(words: &[TextWord], first: &TextWord, last: &TextWord) -> [[f32; 2]
         [bottom[0] + side(quad)[0] * by, bottom[1] + side(quad)[1] * by]
     };
     [grown(first.quad[3], &first.quad), grown(last.quad[2], &last.quad), last.quad[2], first.quad[3]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Glyphs of twelve points, each half an em wide, from `x` on.
+    fn set(text: &str, x: f64, y: f64) -> Vec<Glyph> {
+        let place = |(index, c): (usize, char)| glyph(&c.to_string(), x + 6.0 * index as f64, y);
+        text.chars().enumerate().map(place).collect()
+    }
+
+    fn glyph(text: &str, x: f64, y: f64) -> Glyph {
+        Glyph { text: Some(text.into()), origin: Point::new(x, y), along: Vec2::new(6.0, 0.0), up: Vec2::new(0.0, -12.0) }
+    }
+
+    fn texts(glyphs: Vec<Glyph>) -> Vec<String> {
+        let (runs, _) = assemble(glyphs, [1.0, 1.0]);
+        runs.iter().map(|run| run.words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    fn tally(glyphs: Vec<Glyph>) -> Tally {
+        assemble(glyphs, [1.0, 1.0]).1
+    }
+
+    #[test]
+    fn words_part_at_spaces_and_at_gaps() {
+        assert_eq!(texts(set("two words", 50.0, 100.0)), ["two words"]);
+        let mut gap = set("two", 50.0, 100.0);
+        gap.extend(set("words", 50.0 + 3.0 * 6.0 + 3.0, 100.0));
+        assert_eq!(texts(gap), ["two words"]);
+        let mut kerned = set("AV", 50.0, 100.0);
+        kerned[1].origin.x -= 1.0;
+        assert_eq!(texts(kerned), ["AV"]);
+    }
+
+    #[test]
+    fn cells_and_lines_are_runs_of_their_own() {
+        let mut cells = set("Bread", 50.0, 100.0);
+        cells.extend(set("4.20", 300.0, 100.0));
+        cells.extend(set("Butter", 50.0, 114.0));
+        assert_eq!(texts(cells), ["Bread", "4.20", "Butter"]);
+        let mut footnote = set("word", 50.0, 100.0);
+        footnote.push(Glyph { up: Vec2::new(0.0, -7.0), ..glyph("1", 74.0, 96.0) });
+        assert_eq!(texts(footnote), ["word1"]);
+    }
+
+    #[test]
+    fn spaced_letters_stay_a_word_and_leaders_do_not_count() {
+        let spaced = |text: &str, by: f64| {
+            let place = |(index, c): (usize, char)| glyph(&c.to_string(), 50.0 + by * index as f64, 100.0);
+            text.chars().enumerate().filter(|(_, c)| *c != ' ').map(place).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(spaced("INVOICE", 9.0)), ["INVOICE"]);
+        let mut entry = spaced("Font number", 6.0);
+        entry.extend((0..20).map(|dot| glyph(".", 125.0 + 12.0 * f64::from(dot), 100.0)));
+        assert_eq!(texts(entry), [format!("Font number {}", ".".repeat(20))]);
+    }
+
+    #[test]
+    fn characters_become_plain_ones() {
+        let all = ["\u{fb03}", "x", "\u{ad}", "\u{a0}", "\u{200b}", "\u{fb01}", "n"];
+        let glyphs = all.iter().enumerate().map(|(index, text)| glyph(text, 50.0 + 6.0 * index as f64, 100.0)).collect();
+        assert_eq!(texts(glyphs), ["ffix fin"]);
+    }
+
+    #[test]
+    fn accents_drawn_apart_come_together() {
+        let mut word = set("fur", 50.0, 100.0);
+        word.insert(1, glyph("\u{a8}", 56.3, 100.0));
+        assert_eq!(texts(word), ["für"]);
+        let mut word = set("caf\u{131}", 50.0, 100.0);
+        word.push(glyph("´", 68.0, 98.0));
+        assert_eq!(texts(word), ["cafí"]);
+        assert_eq!(texts(set("x^2", 50.0, 100.0)), ["x^2"]);
+    }
+
+    #[test]
+    fn text_that_runs_up_has_its_quad_there() {
+        let place = |(index, c): (usize, char)| Glyph {
+            text: Some(c.to_string()),
+            origin: Point::new(100.0, 300.0 - 6.0 * index as f64),
+            along: Vec2::new(0.0, -6.0),
+            up: Vec2::new(-12.0, 0.0),
+        };
+        let (runs, _) = assemble("up we go".chars().enumerate().map(place).collect(), [2.0, 2.0]);
+        assert_eq!(runs.len(), 1);
+        let [top_left, top_right, ..] = runs[0].quad;
+        assert!((top_left[0] - 2.0 * (100.0 - 0.78 * 12.0)).abs() < 0.01 && (top_left[1] - 600.0).abs() < 0.01);
+        assert!((top_right[1] - 2.0 * (300.0 - 48.0)).abs() < 0.01, "{:?}", runs[0].quad);
+    }
+
+    #[test]
+    fn a_layer_must_say_what_its_glyphs_are() {
+        let good = tally(set("A page of ordinary text", 50.0, 100.0));
+        assert!(good.is_good(0.0, 0) && good.is_good(0.02, 5));
+        assert!(!good.is_good(0.3, 0), "a caption beside a picture is not the page");
+        assert!(!good.is_good(0.0, 500), "the rest was turned into outlines");
+        for foreign in [None, Some("\u{e012}".to_owned()), Some("\u{fffd}".to_owned()), Some("\u{3}".to_owned())] {
+            let mut glyphs = set("A page of ordinary text", 50.0, 100.0);
+            glyphs.iter_mut().step_by(4).for_each(|glyph| glyph.text.clone_from(&foreign));
+            assert!(!tally(glyphs).is_good(0.0, 0), "{foreign:?}");
+        }
+        // Bullets of a symbol font stand alone, and the usual ones are known.
+        let mut list = set("A page of ordinary text", 80.0, 100.0);
+        list.insert(0, Glyph { text: None, ..glyph("", 50.0, 100.0) });
+        assert_eq!((tally(list.clone()).signs, tally(list).is_good(0.0, 0)), (1, true));
+        assert_eq!(texts(vec![glyph("\u{f0b7}", 50.0, 100.0)]), ["•"]);
+        assert!(!tally(set("$%&/()=?#+*~", 50.0, 100.0)).is_good(0.0, 0), "shifted codes");
+        assert!(!tally(vec![]).is_good(0.0, 0));
+    }
 }

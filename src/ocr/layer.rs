@@ -53,11 +53,8 @@ fn rotation(runs: &[TextRun]) -> u16 {
 fn boxed(run: &TextRun, rotation: u16, width: f32, height: f32) -> Line {
     let certain = Confidence::new(1.0);
     let place = |quad: [[f32; 2]; 4]| turn_quad(&Quad(quad), rotation, width, height);
-    let words: Vec<Word> = run
-        .words
-        .iter()
-        .map(|word| Word { text: word.text.clone(), confidence: certain, quad: place(word.quad) })
-        .collect();
+    let words: Vec<Word> =
+        run.words.iter().map(|word| Word { text: word.text.clone(), confidence: certain, quad: place(word.quad) }).collect();
     let text = words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
     Line { text, confidence: certain, quad: place(run.quad), words, block: 0 }
 }
@@ -178,11 +175,13 @@ mod tests {
     fn a_page_is_read_as_it_was_drawn() {
         let mut runs = vec![run("page 7", 700.0, 950.0, 60.0)];
         for column in [40.0, 420.0] {
-            runs.extend((0..8).map(|row| run(&format!("in column {column} row {row}"), column, 60.0 + 30.0 * row as f32, 330.0)));
+            runs.extend((0..8).map(|row| {
+                run(&format!("running text at {column} of a column row {row}"), column, 60.0 + 30.0 * row as f32, 330.0)
+            }));
         }
         let text = read(runs);
-        assert_eq!(texts(&text)[..2], ["page 7", "in column 40 row 0"]);
-        assert_eq!(texts(&text)[9], "in column 420 row 0");
+        assert_eq!(texts(&text)[..2], ["page 7", "running text at 40 of a column row 0"]);
+        assert_eq!(texts(&text)[9], "running text at 420 of a column row 0");
         assert!(text.lines[0].block < text.lines[1].block && text.lines[1].block == text.lines[8].block);
         assert!(text.lines[8].block < text.lines[9].block);
         assert_eq!(text.lines[3].confidence.get(), 1.0);
@@ -203,7 +202,8 @@ mod tests {
     #[test]
     fn what_was_filled_in_later_goes_to_its_label() {
         let rows = 0..8;
-        let mut runs: Vec<_> = rows.clone().map(|row| run(&format!("label {row}"), 40.0, 60.0 + 40.0 * row as f32, 90.0)).collect();
+        let mut runs: Vec<_> =
+            rows.clone().map(|row| run(&format!("label {row}"), 40.0, 60.0 + 40.0 * row as f32, 90.0)).collect();
         runs.extend(rows.map(|row| run(&format!("value {row}"), 300.0, 60.0 + 40.0 * row as f32, 90.0)));
         let text = read(runs);
         assert_eq!(texts(&text)[..2], ["label 0 value 0", "label 1 value 1"]);
@@ -219,7 +219,10 @@ mod tests {
     fn a_sideways_page_is_turned_by_its_text() {
         // Text that runs up the page, as on a table printed across.
         let up = |text: &str, left: f32| TextRun {
-            words: vec![TextWord { text: text.into(), quad: [[left, 600.0], [left, 300.0], [left + 20.0, 300.0], [left + 20.0, 600.0]] }],
+            words: vec![TextWord {
+                text: text.into(),
+                quad: [[left, 600.0], [left, 300.0], [left + 20.0, 300.0], [left + 20.0, 600.0]],
+            }],
             quad: [[left, 600.0], [left, 300.0], [left + 20.0, 300.0], [left + 20.0, 600.0]],
         };
         let text = read(vec![up("first", 100.0), up("second", 130.0)]);

@@ -40,7 +40,9 @@ impl From<ReadError> for Failure {
         let message = error.to_string();
         let code = error.code().to_owned();
         match error {
-            ReadError::Document(_) | ReadError::Engine { error: EngineError::Rejected(_), .. } => Failure::Never { code, message },
+            ReadError::Document(_) | ReadError::Engine { error: EngineError::Rejected(_), .. } => {
+                Failure::Never { code, message }
+            }
             ReadError::Engine { error: EngineError::Unavailable(_) | EngineError::Model(_), .. }
             | ReadError::Interrupted(_)
             | ReadError::Cancelled => Failure::Transient(message),

@@ -90,7 +90,9 @@ pub fn document(
                 pages.push((meta, text));
             }
             // The engine's trouble, not the page's.
-            Err(error @ ReadError::Engine { error: EngineError::Unavailable(_) | EngineError::Model(_), .. }) => return Err(error),
+            Err(error @ ReadError::Engine { error: EngineError::Unavailable(_) | EngineError::Model(_), .. }) => {
+                return Err(error);
+            }
             Err(error) => {
                 warnings.push(Warning { page: number, code: error.code(), message: error.to_string() });
                 pages.push((PageMeta::unreadable(number), PageText::default()));
