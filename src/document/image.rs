@@ -40,6 +40,11 @@ pub(super) fn decode_canvas(
     limits: &Limits,
 ) -> Result<(Canvas, Orientation, bool), DocumentError> {
     let what = format.name();
+    if format == Format::Jpeg
+        && let Some(detail) = jpeg_is_foreign(bytes)
+    {
+        return Err(DocumentError::Unread { what, detail });
+    }
     let damaged = |error: ImageError| DocumentError::Damaged { what, detail: error.to_string() };
     let mut reader = image::ImageReader::with_format(Cursor::new(bytes), decoder_format(format)?);
     let mut bounds = image::Limits::default();
@@ -163,6 +168,28 @@ fn jpeg_is_complete(bytes: &[u8]) -> Option<bool> {
                 let length = usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
                 at += 2 + length.max(2);
             }
+        }
+    }
+}
+
+/// Why no decoder at hand reads this JPEG, by its start-of-frame segment.
+fn jpeg_is_foreign(bytes: &[u8]) -> Option<String> {
+    let mut at = 2;
+    loop {
+        match [*bytes.get(at)?, *bytes.get(at + 1)?] {
+            [0xff, 0xff] => at += 1,
+            [0xff, 0x01 | 0xd0..=0xd8] => at += 2,
+            [0xff, marker @ (0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf)] => {
+                let bits = *bytes.get(at + 4)?;
+                return match marker {
+                    0xc3 | 0xc7 | 0xcb | 0xcf => Some("it is packed without loss".into()),
+                    0xc5 | 0xc6 => Some("it is one picture in several resolutions".into()),
+                    0xc9..=0xcf => Some("it is packed by arithmetic coding".into()),
+                    _ => (bits != 8).then(|| format!("it has {bits} bits a sample")),
+                };
+            }
+            [0xff, _] => at += 2 + usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?])).max(2),
+            _ => return None,
         }
     }
 }

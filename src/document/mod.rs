@@ -205,6 +205,8 @@ pub enum DocumentError {
     Unsupported,
     #[error("the {what} is damaged: {detail}")]
     Damaged { what: &'static str, detail: String },
+    #[error("the {what} is of a kind that Inkport does not read: {detail}")]
+    Unread { what: &'static str, detail: String },
     #[error("page {page} has {pixels} pixels, more than the {limit} allowed by limits.max-pixels")]
     TooManyPixels { page: u32, pixels: u64, limit: u64 },
     #[error("the document has {pages} pages, more than the {limit} allowed by limits.max-pages")]
@@ -222,7 +224,7 @@ impl DocumentError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            DocumentError::Unsupported => "unsupported-format",
+            DocumentError::Unsupported | DocumentError::Unread { .. } => "unsupported-format",
             DocumentError::Damaged { .. } => "damaged",
             DocumentError::TooManyPixels { .. } => "too-many-pixels",
             DocumentError::TooManyPages { .. } => "too-many-pages",
