@@ -172,8 +172,8 @@ impl Document {
     /// Page `index` as its reader wants it: the text where the document tells it well, else the image.
     /// Otherwise as [`Document::page`].
     pub fn content(&mut self, index: u32) -> Result<Content, DocumentError> {
-        if let Pages::Pdf(pages) = &self.pages {
-            assert!(index < self.page_count(), "page {index} of {}", self.page_count());
+        assert!(index < self.page_count(), "page {index} of {}", self.page_count());
+        if let Pages::Pdf(pages) = &mut self.pages {
             return contained(self.format, || pages.content(index as usize, &self.limits));
         }
         self.page(index).map(Content::Image)
@@ -184,7 +184,7 @@ impl Document {
     pub fn page(&mut self, index: u32) -> Result<Page, DocumentError> {
         assert!(index < self.page_count(), "page {index} of {}", self.page_count());
         let at = index as usize;
-        contained(self.format, || match &self.pages {
+        contained(self.format, || match &mut self.pages {
             Pages::Single => image::decode(&self.bytes, self.format, &self.limits),
             Pages::Tiff(pages) => pages.page(&self.bytes, at, &self.limits),
             Pages::Pdf(pages) => pages.page(at, &self.limits),

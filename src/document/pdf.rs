@@ -12,6 +12,7 @@ use super::pdf_survey::{Survey, survey};
 use super::text_layer::{Glyph, TextLayer, assemble};
 use super::{Content, DocumentError, Limits, Page, pdf_guard, pdf_image};
 use hayro::hayro_interpret::InterpreterSettings;
+use hayro::hayro_interpret::hayro_syntax::object::{Stream, dict::keys::CONTENTS};
 use hayro::hayro_interpret::hayro_syntax::{LoadPdfError, Pdf, page::Page as PdfPage};
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::{PixmapSettings, RenderCache, RenderSettings};
@@ -35,6 +36,8 @@ const SCAN_SHARE: f64 = 0.5;
 const WHOLE_PAGE: f64 = 0.97;
 /// Stack for one call into hayro. Only touched pages of it are ever memory.
 const STACK_BYTES: usize = 64 << 20;
+/// Unpacked drawing commands that may be held for pages that were read already.
+const MAX_HELD: usize = 32 << 20;
 /// The end marker is looked for in this many last bytes; mail gateways and printers append junk.
 const END_WINDOW: usize = 4096;
 
@@ -44,19 +47,19 @@ fn damaged(detail: impl Into<String>) -> DocumentError {
 
 /// An open PDF.
 pub(super) struct PdfPages {
+    bytes: Arc<Vec<u8>>,
     pdf: Pdf,
     count: usize,
     truncated: bool,
+    /// Bytes of unpacked drawing commands that `pdf` holds. It keeps them as long as it lives.
+    held: usize,
 }
 
 impl PdfPages {
     pub fn open(bytes: &Arc<Vec<u8>>, limits: &Limits) -> Result<Self, DocumentError> {
         pdf_guard::check_before_parsing(bytes)?;
         on_large_stack(|| {
-            let pdf = Pdf::new(Arc::clone(bytes)).map_err(|error| match error {
-                LoadPdfError::Decryption(_) => DocumentError::Encrypted,
-                LoadPdfError::Invalid => damaged("its structure cannot be read"),
-            })?;
+            let pdf = parse(bytes)?;
             let count = pdf.pages().len();
             if count == 0 {
                 return Err(DocumentError::Empty);
@@ -68,7 +71,7 @@ impl PdfPages {
             pdf_guard::check_streams(&pdf, limits)?;
             let tail = &bytes[bytes.len().saturating_sub(END_WINDOW)..];
             let truncated = !tail.windows(5).any(|window| window == b"%%EOF");
-            Ok(PdfPages { pdf, count, truncated })
+            Ok(PdfPages { bytes: Arc::clone(bytes), pdf, count, truncated, held: 0 })
         })
     }
 
@@ -77,19 +80,38 @@ impl PdfPages {
     }
 
     /// Page `index`, counted from 0, as its text layer where that is good, else as an image.
-    pub fn content(&self, index: usize, limits: &Limits) -> Result<Content, DocumentError> {
-        on_large_stack(|| {
-            let page = self.view(index, limits)?;
-            Ok(match page.text_layer(self.truncated) {
-                Some(layer) => Content::Text(layer),
-                None => Content::Image(page.image(self.truncated)),
-            })
+    pub fn content(&mut self, index: usize, limits: &Limits) -> Result<Content, DocumentError> {
+        let truncated = self.truncated;
+        self.on(index, limits, |page| match page.text_layer(truncated) {
+            Some(layer) => Content::Text(layer),
+            None => Content::Image(page.image(truncated)),
         })
     }
 
     /// Page `index`, counted from 0, as an image.
-    pub fn page(&self, index: usize, limits: &Limits) -> Result<Page, DocumentError> {
-        on_large_stack(|| Ok(self.view(index, limits)?.image(self.truncated)))
+    pub fn page(&mut self, index: usize, limits: &Limits) -> Result<Page, DocumentError> {
+        let truncated = self.truncated;
+        self.on(index, limits, |page| page.image(truncated))
+    }
+
+    /// Does something with a page. A document whose pages have unpacked to too much is opened anew, so
+    /// that a long one needs no more memory than a short one.
+    fn on<T: Send>(
+        &mut self,
+        index: usize,
+        limits: &Limits,
+        work: impl FnOnce(&Viewed<'_>) -> T + Send,
+    ) -> Result<T, DocumentError> {
+        on_large_stack(|| {
+            if self.held > MAX_HELD {
+                self.pdf = parse(&self.bytes)?;
+                self.held = 0;
+            }
+            let done = self.view(index, limits).map(|page| work(&page));
+            let commands = self.pdf.pages().get(index).and_then(PdfPage::page_stream);
+            self.held += commands.map_or(0, <[u8]>::len);
+            done
+        })
     }
 
     /// Looks at a page and decides how large its image is.
@@ -99,6 +121,11 @@ impl PdfPages {
         let points = (f64::from(width), f64::from(height));
         if !(points.0.is_finite() && points.1.is_finite() && points.0 > 0.0 && points.1 > 0.0) {
             return Err(damaged(format!("page {} has no size", index + 1)));
+        }
+        let contents = page.raw();
+        let lost = contents.get::<Stream<'_>>(CONTENTS).is_some() || self.truncated && contents.contains_key(CONTENTS);
+        if lost && page.page_stream().is_none() {
+            return Err(damaged(format!("what stands on page {} cannot be unpacked", index + 1)));
         }
         let surveyed = survey(page, points.0, points.1);
         let scale = choose_scale(&surveyed.survey, points.0, points.1, limits.max_pixels);
@@ -161,6 +188,13 @@ impl Viewed<'_> {
         }
         canvas
     }
+}
+
+fn parse(bytes: &Arc<Vec<u8>>) -> Result<Pdf, DocumentError> {
+    Pdf::new(Arc::clone(bytes)).map_err(|error| match error {
+        LoadPdfError::Decryption(_) => DocumentError::Encrypted,
+        LoadPdfError::Invalid => damaged("its structure cannot be read"),
+    })
 }
 
 /// Runs `work` on a thread with [`STACK_BYTES`]; a panic in it comes back as damage.

@@ -155,6 +155,57 @@ mod tests {
         assert_eq!(document(fixture(), &Limits::default(), &mut Measure, &cancel_after_first), Err(ReadError::Cancelled));
     }
 
+    /// The fax with its last page's compression scheme made an unknown one.
+    fn half_a_fax() -> Vec<u8> {
+        let mut bytes = fixture();
+        let entry = [3, 1, 3, 0, 1, 0, 0, 0];
+        let at = bytes.windows(8).rposition(|window| window == entry).unwrap();
+        bytes[at + 8..at + 10].copy_from_slice(&[0x0f, 0x27]);
+        bytes
+    }
+
+    #[test]
+    fn a_damaged_page_does_not_sink_the_others() {
+        let read = document(half_a_fax(), &Limits::default(), &mut Measure, &|| false).unwrap();
+        assert_eq!(read.pages.len(), 2);
+        assert!(read.pages[0].0.width > 0 && read.pages[1].0.width == 0);
+        assert_eq!(read.pages[1].1, PageText::default());
+        let [warning] = &read.warnings[..] else { panic!("{:?}", read.warnings) };
+        assert_eq!((warning.page, warning.code), (2, "unsupported-format"));
+        assert!(warning.message.contains("9999"), "{}", warning.message);
+    }
+
+    #[test]
+    fn an_engine_that_fails_is_not_the_pages_fault() {
+        struct Fails(EngineError);
+        impl Engine for Fails {
+            fn read(&mut self, _: &[&Page]) -> Vec<Result<PageText, EngineError>> {
+                vec![Err(self.0.clone())]
+            }
+            fn name(&self) -> &'static str {
+                "fails"
+            }
+            fn models(&self) -> Vec<String> {
+                Vec::new()
+            }
+        }
+        let error = EngineError::Unavailable("away".into());
+        let read = document(fixture(), &Limits::default(), &mut Fails(error.clone()), &|| false);
+        assert_eq!(read, Err(ReadError::Engine { page: 1, error }));
+        // Where no page can be read, the first one's reason is the document's.
+        let error = EngineError::Rejected("too small".into());
+        let read = document(fixture(), &Limits::default(), &mut Fails(error.clone()), &|| false);
+        assert_eq!(read, Err(ReadError::Engine { page: 1, error }));
+    }
+
+    #[test]
+    fn a_digital_page_needs_no_engine() {
+        let bytes = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/digital.pdf")).unwrap();
+        let read = document(bytes, &Limits::default(), &mut Measure, &|| false).unwrap();
+        assert_eq!(read.pages[0].0.source, crate::sidecar::Source::Layer);
+        assert!(read.pages[0].1.lines.len() > 3);
+    }
+
     #[test]
     fn what_is_no_document_is_told_apart_from_an_engine_that_fails() {
         let error = document(b"Dear Sir".to_vec(), &Limits::default(), &mut Measure, &|| false).unwrap_err();
