@@ -7,7 +7,7 @@
 use super::orient::{Canvas, Orientation};
 use super::{DocumentError, Format, Limits, Page};
 use image::{ColorType, ImageDecoder, ImageError};
-use std::io::Cursor;
+use std::io::{BufReader, Cursor, Read};
 
 /// Bytes a pixel may cost inside a decoder: 16-bit RGBA.
 const DECODER_BYTES_PER_PIXEL: u64 = 8;
@@ -65,7 +65,7 @@ pub(super) fn decode_canvas(
     let mut canvas = Canvas::white(width, height);
     let mut truncated = !is_complete(bytes, format);
 
-    if color == ColorType::Rgb8 {
+    if color == ColorType::Rgb8 && format != Format::Pnm {
         let pixels = canvas.pixels();
         pixels.fill(UNDECODED);
         truncated |= salvage(decoder.read_image(pixels), pixels, what)?;
@@ -76,7 +76,10 @@ pub(super) fn decode_canvas(
     }
 
     let mut raw = vec![UNDECODED; size];
-    let result = decoder.read_image(&mut raw);
+    let mut result = decoder.read_image(&mut raw);
+    if result.is_err() && format == Format::Pnm {
+        result = read_padded(bytes, &mut raw).and(result);
+    }
     // The PNG decoder brings 16-bit samples into the machine's byte order as its last step.
     let big_endian = cfg!(target_endian = "big") || (result.is_err() && format == Format::Png);
     truncated |= salvage(result, &raw, what)?;
@@ -86,6 +89,12 @@ pub(super) fn decode_canvas(
     paint(&raw, color, big_endian, canvas.pixels())
         .ok_or_else(|| DocumentError::Damaged { what, detail: format!("its pixels ({color:?}) are of an unknown kind") })?;
     Ok((canvas, orientation, truncated))
+}
+
+/// Reads a bitmap whose end is missing, with filler in its place: its decoder gives all or nothing.
+fn read_padded(bytes: &[u8], raw: &mut [u8]) -> Result<(), ImageError> {
+    let padded = Cursor::new(bytes).chain(std::io::repeat(UNDECODED));
+    image::codecs::pnm::PnmDecoder::new(BufReader::new(padded))?.read_image(raw)
 }
 
 /// A decoder's failure is forgiven when it comes after some pixels: true then, the page is truncated.
@@ -293,6 +302,17 @@ mod tests {
         assert!(half.rgb[half.rgb.len() - 64 * 3 * 20..].iter().all(|&byte| byte == 255));
         // Only the end marker is missing: nothing is lost, but the file did end early.
         assert!(decode(&bytes[..bytes.len() - 2], Format::Jpeg, &Limits::default()).unwrap().truncated);
+    }
+
+    #[test]
+    fn half_a_bitmap_gives_its_upper_half_on_white() {
+        let mut bytes = b"P6 16 16 255\n".to_vec();
+        bytes.resize(bytes.len() + 16 * 3 * 8, 40);
+        let half = decode(&bytes, Format::Pnm, &Limits::default()).unwrap();
+        assert!(half.truncated);
+        assert_eq!(half.rgb.iter().filter(|&&byte| byte == 40).count(), 16 * 3 * 8);
+        assert!(half.rgb[16 * 3 * 8..].iter().all(|&byte| byte == 255));
+        assert!(decode(b"P6 16 16 255\n", Format::Pnm, &Limits::default()).is_err(), "nothing is there");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use hayro::hayro_interpret::{
     BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageData, ImageDrawProps, InterpreterCache,
     InterpreterSettings, SoftMask, TransformExt, font::GlyphRun, interpret_page,
 };
-use hayro::kurbo::{Affine, BezPath, Rect};
+use hayro::kurbo::{Affine, BezPath, Rect, Shape};
 
 /// How far an image may stand over or fall short of its page, and its pixels be from square or from the
 /// size that is wanted, as a share.
@@ -104,11 +104,11 @@ impl Device<'_> for Taker {
     }
 
     fn push_clip_path(&mut self, clip: &ClipPath) {
-        use hayro::kurbo::Shape;
         // A clip that leaves all of the page does nothing; a rounded or tilted one is no such.
         let area = clip.path.bounding_box();
         let rectangle = clip.path.area().abs() >= 0.99 * area.area();
-        self.plain &= rectangle && area.union(self.bounds) == area || self.is_page(area) && rectangle;
+        let leaves_all = area.union(self.bounds) == area || self.is_page(area);
+        self.plain &= rectangle && leaves_all;
     }
 
     fn push_transparency_group(&mut self, opacity: f32, mask: Option<SoftMask<'_>>, blend: BlendMode) {

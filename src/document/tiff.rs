@@ -5,7 +5,7 @@
 use super::image::over_white;
 use super::orient::{Canvas, Orientation};
 use super::tiff_codec::{Compression, jpeg, jpeg_samples, undo_differencing, unpack};
-use super::tiff_directory::{Directory, Tag, Tiff};
+use super::tiff_directory::{Directory, Tag, Tiff, Values};
 use super::{DocumentError, Limits, Page};
 use std::borrow::Cow;
 
@@ -227,7 +227,10 @@ impl Image {
             return Ok((canvas, truncated));
         }
 
-        let (mut painted, mut missing) = (0u64, false);
+        // Colours that the file's end took away were read as black.
+        let colours = |values: Values| tiff.get(values, values.count.saturating_sub(1)).is_none();
+        let lost = self.photometric == Photometric::Palette && tiff.values(directory, Tag::ColorMap).is_none_or(colours);
+        let (mut painted, mut missing) = (0u64, lost);
         for index in 0..chunks {
             let (left, top) =
                 ((index % u64::from(across)) as u32 * self.chunk.0, (index / u64::from(across)) as u32 * self.chunk.1);

@@ -15,6 +15,9 @@ use std::collections::HashMap;
 const MAX_JUMPS: f32 = 0.15;
 /// Of a page drawn in reading order at most this share of the rows is drawn in pieces.
 const MAX_TORN: f32 = 0.15;
+/// Boxes that are arranged; the work grows with their square, and a page of prose has some hundred. More
+/// are left in the order of drawing.
+const MAX_ARRANGED: usize = 4000;
 /// Lines further apart than this many line heights belong to different blocks.
 const BLOCK_GAP: f32 = 1.0;
 
@@ -24,7 +27,7 @@ pub fn page_text(layer: &TextLayer) -> PageText {
     let rotation = rotation(&layer.runs);
     let (across, down) = (layer.width, layer.height);
     let boxes: Vec<Line> = layer.runs.iter().map(|run| boxed(run, rotation, across as f32, down as f32)).collect();
-    let (width, height) = if rotation % 180 == 0 { (across, down) } else { (down, across) };
+    let (width, height) = if rotation.is_multiple_of(180) { (across, down) } else { (down, across) };
     let (lines, skew) = ordered(boxes);
     PageText { lines, width, height, rotation, skew, timing: StageTimes::default() }
 }
@@ -62,8 +65,8 @@ fn boxed(run: &TextRun, rotation: u16, width: f32, height: f32) -> Line {
 /// The boxes as lines: in the order of drawing where that is one of reading.
 fn ordered(boxes: Vec<Line>) -> (Vec<Line>, f32) {
     let rows = drawn_rows(&boxes);
-    let (arranged, skew) = arrange(boxes.clone());
-    if is_drawn_in_order(&boxes, &rows, &arranged) {
+    let (arranged, skew) = if boxes.len() > MAX_ARRANGED { (Vec::new(), 0.0) } else { arrange(boxes.clone()) };
+    if boxes.len() > MAX_ARRANGED || is_drawn_in_order(&boxes, &rows, &arranged) {
         let lines = rows.into_iter().map(|row| join(boxes[row].to_vec(), 0)).collect();
         (numbered(lines), skew)
     } else {
