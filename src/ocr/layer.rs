@@ -101,7 +101,7 @@ fn follows(last: &Line, next: &Line) -> bool {
 
 /// Whether a person who reads the boxes as they were drawn would seldom lose the thread.
 fn is_drawn_in_order(boxes: &[Line], rows: &[std::ops::Range<usize>], arranged: &[Line]) -> bool {
-    let up = rows.windows(2).filter(|pair| boxes[pair[1].start].quad.bottom() < boxes[pair[0].start].quad.top()).count();
+    let up = rows.windows(2).filter(|pair| bottom(&boxes[pair[1].start].quad) < top(&boxes[pair[0].start].quad)).count();
     // Rows as the layout sees them, of which the order of drawing makes several lines: labels first,
     // what was filled in later.
     let mut row_of: HashMap<[u32; 2], usize> = HashMap::new();
@@ -121,9 +121,9 @@ fn numbered(mut lines: Vec<Line>) -> Vec<Line> {
     let mut block = 0;
     for index in 1..lines.len() {
         let (last, line) = (&lines[index - 1].quad, &lines[index].quad);
-        let gap = line.top() - last.bottom();
+        let gap = top(line) - bottom(last);
         let height = last.thickness().min(line.thickness());
-        let apart = line.left() > last.right() || line.right() < last.left();
+        let apart = left(line) > right(last) || right(line) < left(last);
         if gap > BLOCK_GAP * height || gap < -height || apart {
             block += 1;
         }
@@ -132,23 +132,20 @@ fn numbered(mut lines: Vec<Line>) -> Vec<Line> {
     lines
 }
 
-/// The upright box around a quad.
-impl Quad {
-    fn left(&self) -> f32 {
-        self.0.iter().map(|corner| corner[0]).fold(f32::MAX, f32::min)
-    }
+fn left(quad: &Quad) -> f32 {
+    quad.0.iter().map(|corner| corner[0]).fold(f32::MAX, f32::min)
+}
 
-    fn right(&self) -> f32 {
-        self.0.iter().map(|corner| corner[0]).fold(f32::MIN, f32::max)
-    }
+fn right(quad: &Quad) -> f32 {
+    quad.0.iter().map(|corner| corner[0]).fold(f32::MIN, f32::max)
+}
 
-    fn top(&self) -> f32 {
-        self.0.iter().map(|corner| corner[1]).fold(f32::MAX, f32::min)
-    }
+fn top(quad: &Quad) -> f32 {
+    quad.0.iter().map(|corner| corner[1]).fold(f32::MAX, f32::min)
+}
 
-    fn bottom(&self) -> f32 {
-        self.0.iter().map(|corner| corner[1]).fold(f32::MIN, f32::max)
-    }
+fn bottom(quad: &Quad) -> f32 {
+    quad.0.iter().map(|corner| corner[1]).fold(f32::MIN, f32::max)
 }
 
 #[cfg(test)]
