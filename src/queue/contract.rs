@@ -255,6 +255,27 @@ async fn one_file_is_one_job<B: Backend>() {
     assert_eq!(sights.join_all().await.into_iter().filter(|new| *new).count(), 1);
 }
 
+async fn a_file_with_another_time_is_still_one_job<B: Backend>() {
+    let backend = B::default();
+    let (queue, ledger) = (backend.queue(), backend.ledger());
+    let first = job(1, "/a");
+    let known = |modified_ns| ledger.known(&alice(), &FileIdentity { modified_ns, ..first.identity }).unwrap();
+    queue.enqueue(first.clone()).await.unwrap();
+    let old = first.identity.modified_ns;
+    queue.retime(alice(), first.identity, 7).await.unwrap();
+    assert_eq!((known(old), known(7), known(8)), (Some(first.id), Some(first.id), None), "killed before or after, it is known");
+    // From the one that was not reached, were it killed in between; and from the new one.
+    queue.retime(alice(), first.identity, 8).await.unwrap();
+    assert_eq!((known(old), known(7), known(8)), (Some(first.id), None, Some(first.id)));
+    queue.retime(alice(), FileIdentity { modified_ns: 8, ..first.identity }, 9).await.unwrap();
+    assert_eq!((known(old), known(8), known(9)), (None, Some(first.id), Some(first.id)));
+    let mut other = job(2, "/b");
+    other.identity = FileIdentity { modified_ns: 9, bytes: first.identity.bytes + 1, ..first.identity };
+    assert_eq!(queue.enqueue_unless_known(other.clone()).await.unwrap(), Ok(other.id), "another file of that time");
+    queue.retime("bob".parse().unwrap(), FileIdentity { modified_ns: 9, ..first.identity }, 10).await.unwrap();
+    assert_eq!(known(10), None, "another account's");
+}
+
 async fn jobs_follow_their_files<B: Backend>() {
     let backend = B::default();
     let (queue, ledger) = (backend.queue(), backend.ledger());
@@ -403,6 +424,7 @@ mod sqlite {
         what_was_committed_survives_and_running_jobs_come_back
         a_job_that_takes_the_daemon_along_ends_dead
         one_file_is_one_job
+        a_file_with_another_time_is_still_one_job
         jobs_follow_their_files
         deliveries_are_committed_with_the_end_and_end_themselves
         the_ledger_lists_counts_and_finds
@@ -464,7 +486,7 @@ mod sqlite {
             .execute_batch(
                 "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
                  INSERT INTO jobs SELECT printf('00000000000000000000%06d', i), 'alice', '/same', zeroblob(32), 1, 'ftp', i, i, i, i,
-                     'done', NULL, NULL, NULL, NULL, 1, 0, 1, i, NULL FROM n",
+                     'done', NULL, NULL, NULL, NULL, 1, 0, 1, i, NULL, NULL FROM n",
             )
             .unwrap();
         queue.enqueue(job(1, "/same")).await.unwrap();

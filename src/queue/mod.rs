@@ -163,6 +163,14 @@ pub trait Queue: Clone + Send + Sync + 'static {
         from: VirtualPath,
         to: VirtualPath,
     ) -> impl Future<Output = Result<(), QueueError>> + Send;
+    /// A file of this identity gets another time of modification: its jobs know it by both from now on. Called
+    /// before the time is changed, so that the file never has one that its jobs do not know.
+    fn retime(
+        &self,
+        account: AccountName,
+        file: FileIdentity,
+        modified_ns: i128,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
     /// The next due job, now leased; `None` if there is none. Jobs of one account and path run one after the other, oldest first.
     fn claim(&self, lease: Duration, now: Timestamp) -> impl Future<Output = Result<Option<Lease>, QueueError>> + Send;
     /// A longer lease for a job still at work.

@@ -87,6 +87,10 @@ impl Queue for SqliteQueue {
         self.writer.run(move |store| relocate(store, &account, &from, &to)).await
     }
 
+    async fn retime(&self, account: AccountName, file: FileIdentity, modified_ns: i128) -> Result<(), QueueError> {
+        self.writer.run(move |store| retime(store, &account, &file, modified_ns)).await
+    }
+
     async fn claim(&self, lease: Duration, now: Timestamp) -> Result<Option<Lease>, QueueError> {
         // Nobody waits for the answer any more: the lease goes back rather than run out.
         let undo = move |store: &mut Store, unheard: Option<Lease>| {
@@ -181,6 +185,23 @@ fn relocate(store: &mut Store, account: &AccountName, from: &VirtualPath, to: &V
         .execute(params![account.as_str(), from.as_str(), to.as_str()])?;
     // A job that waited for an older one of its old path may wait no longer.
     store.work_may_be_due();
+    Ok(())
+}
+
+fn retime(store: &mut Store, account: &AccountName, file: &FileIdentity, modified_ns: i128) -> Answer<()> {
+    store
+        .connection()
+        .prepare_cached(
+            "UPDATE jobs SET modified_ns = ?5, was_modified_ns = ?3
+             WHERE account = ?1 AND inode = ?2 AND ?3 IN (modified_ns, was_modified_ns) AND file_bytes = ?4",
+        )?
+        .execute(params![
+            account.as_str(),
+            rows::signed(file.inode),
+            rows::nanoseconds(file.modified_ns),
+            rows::signed(file.bytes),
+            rows::nanoseconds(modified_ns),
+        ])?;
     Ok(())
 }
 
