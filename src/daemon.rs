@@ -22,8 +22,8 @@ use crate::ftp::{Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
-use crate::queue::QueueError;
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
+use crate::queue::{QueueError, Recipients};
 use crate::spool::{Spool, SpoolError};
 use crate::units::{ByteSize, Timestamp};
 use crate::watch::{self, Watch};
@@ -83,6 +83,20 @@ pub fn accounts(config: &Config) -> Result<Accounts, AccountsError> {
     }
 }
 
+/// Who gets mail about a job that the queue itself gives up: nobody, where nobody sends mail.
+fn recipients(config: &Config, accounts: Accounts) -> Recipients {
+    if config.mail.is_none() {
+        return Box::new(|_| Vec::new());
+    }
+    Box::new(move |name| match accounts.find(name) {
+        Ok(account) => account.map(|account| account.email).unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(account.name = %name, %error, "nobody can be told that a job is given up: the account cannot be looked up");
+            Vec::new()
+        }
+    })
+}
+
 /// Runs until told to stop. `ready` is called once every door is open.
 pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: impl FnOnce(Addresses)) -> Result<(), SetupError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
@@ -92,8 +106,9 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
     // Keeping rooms.
     let data = || config.data_dir.clone();
     std::fs::create_dir_all(data()).map_err(|source| SetupError::DataDir { path: data(), source })?;
-    // The queue first: it holds the lock that keeps a second daemon out, so only then may anything be swept.
-    let queue = SqliteQueue::open(&config.database(), config.retry_policy())?;
+    let accounts = accounts(&config)?;
+    // Then the queue: it holds the lock that keeps a second daemon out, so only then may anything be swept.
+    let queue = SqliteQueue::open_telling(&config.database(), config.retry_policy(), recipients(&config, accounts.clone()))?;
     let ledger = SqliteLedger::open(&config.database())?;
     let spool = Spool::open(&config.spool())?;
     let swept = spool.sweep()?;
@@ -101,7 +116,6 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
     }
     let homes = Homes::open(&config.homes())?;
-    let accounts = accounts(&config)?;
     let logins = Logins::new(accounts.clone());
     let intake = Intake::new(spool.clone(), homes.clone(), queue.clone(), config.intake_limits());
 

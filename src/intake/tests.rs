@@ -249,7 +249,8 @@ async fn a_file_with_another_time_is_no_new_upload() {
     let Accepted::Job(id) = house.accept("/scan.jpg", b"page").await.unwrap() else { panic!("no job") };
     let then = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::new(seconds, 0);
     let modified = || fs::metadata(house.home("scan.jpg")).unwrap().modified().unwrap();
-    let set = |seconds| house.intake.set_modified(&house.alice, &at("/scan.jpg"), then(seconds));
+    let path = at("/scan.jpg");
+    let set = |seconds| house.intake.set_modified(&house.alice, &path, then(seconds));
     set(1_577_934_245).await.unwrap();
     assert_eq!(modified(), then(1_577_934_245));
     assert_eq!(house.take("/scan.jpg").await, Accepted::Known(id));

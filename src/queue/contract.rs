@@ -13,7 +13,8 @@ const POLICY: RetryPolicy = RetryPolicy { attempts: 2, backoff: Duration::from_s
 trait Backend: Default {
     type Queue: Queue;
     type Ledger: JobLedger;
-    /// Opens the queue; what an earlier one committed is there, and what it ran is queued again.
+    /// Opens the queue; what an earlier one committed is there, and what it ran is queued again. An account's
+    /// mail goes to that name at example.org.
     fn queue(&self) -> Self::Queue;
     fn ledger(&self) -> Self::Ledger;
 }
@@ -224,9 +225,28 @@ async fn a_job_that_takes_the_daemon_along_ends_dead<B: Backend>() {
     let queue = backend.queue();
     assert_eq!(queue.claim(LEASE, now).await.unwrap(), None);
     let (dead, deliveries) = backend.ledger().show(new.id).unwrap().unwrap();
-    assert!(
-        matches!(dead.state, State::Dead { .. }) && dead.error.is_some() && dead.finished_at.is_some() && deliveries.is_empty()
-    );
+    assert!(matches!(dead.state, State::Dead { .. }) && dead.error.is_some() && dead.finished_at.is_some());
+    assert_eq!(deliveries.iter().map(|mail| mail.to.as_str()).collect::<Vec<_>>(), ["alice@example.org"]);
+}
+
+async fn a_job_that_its_workers_never_come_back_from_is_told_of<B: Backend>() {
+    let backend = B::default();
+    let (queue, ledger) = (backend.queue(), backend.ledger());
+    queue.enqueue(job(1, "/hole")).await.unwrap();
+    let mut now = T0;
+    for attempt in 1..=POLICY.attempts {
+        let lease = claimed(&queue, now).await;
+        assert_eq!((lease.job.attempt, ledger.show(lease.job.id).unwrap().unwrap().1.len()), (attempt, 0));
+        now = lease.until.after(Duration::from_secs(60));
+        assert_eq!(queue.claim(LEASE, lease.until).await.unwrap(), None);
+    }
+    let (dead, deliveries) = ledger.show(job(1, "/x").id).unwrap().unwrap();
+    assert!(matches!(dead.state, State::Dead { .. }) && dead.error.is_some(), "{dead:?}");
+    assert_eq!((deliveries.len(), deliveries[0].to.as_str()), (1, "alice@example.org"));
+    let mail = queue.claim_delivery(now).await.unwrap().expect("it is due");
+    assert_eq!((mail.job.id, mail.job.state), (dead.id, dead.state));
+    assert_eq!(queue.claim(LEASE, now).await.unwrap(), None, "and it is told once");
+    assert_eq!(ledger.show(dead.id).unwrap().unwrap().1.len(), 1);
 }
 
 async fn one_file_is_one_job<B: Backend>() {
@@ -406,7 +426,7 @@ mod sqlite {
         type Queue = SqliteQueue;
         type Ledger = SqliteLedger;
         fn queue(&self) -> SqliteQueue {
-            SqliteQueue::open(&self.path(), POLICY).unwrap()
+            SqliteQueue::open_telling(&self.path(), POLICY, Box::new(|name| vec![format!("{name}@example.org")])).unwrap()
         }
         fn ledger(&self) -> SqliteLedger {
             SqliteLedger::open(&self.path()).unwrap()
@@ -423,6 +443,7 @@ mod sqlite {
         a_released_job_is_unharmed
         what_was_committed_survives_and_running_jobs_come_back
         a_job_that_takes_the_daemon_along_ends_dead
+        a_job_that_its_workers_never_come_back_from_is_told_of
         one_file_is_one_job
         a_file_with_another_time_is_still_one_job
         jobs_follow_their_files

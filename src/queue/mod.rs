@@ -44,6 +44,10 @@ pub struct NewDelivery {
     pub attachments: Vec<(String, SpoolKey)>,
 }
 
+/// The mail addresses of an account. The queue asks only where it ends a job that nobody holds: whoever does
+/// says himself, with its end, whom to tell.
+pub type Recipients = Box<dyn Fn(&AccountName) -> Vec<String> + Send>;
+
 /// The temporary right to run a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {

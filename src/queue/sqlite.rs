@@ -6,7 +6,7 @@
 
 use super::rows::{self, attachments_to_json};
 use super::writer::{Answer, Lock, Store, Writer};
-use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError};
+use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError, Recipients};
 use crate::account::{AccountName, VirtualPath};
 use crate::database::{self, DatabaseError};
 use crate::job::delivery::{Attempt, DeliveryStanding, DeliveryState};
@@ -36,12 +36,18 @@ pub struct SqliteQueue {
 }
 
 impl SqliteQueue {
-    /// Opens the queue for this process alone, brings its schema up to date, and gives every job that
-    /// was running when the daemon last ended back to the queue. Blocking.
+    /// [`open_telling`](Self::open_telling) nobody.
     pub fn open(path: &Path, policy: RetryPolicy) -> Result<Self, QueueError> {
+        Self::open_telling(path, policy, Box::new(|_| Vec::new()))
+    }
+
+    /// Opens the queue for this process alone, brings its schema up to date, and gives every job that
+    /// was running when the daemon last ended back to the queue. Blocking. Those whom `recipients` names get
+    /// mail about a job that ends here, because its worker or the daemon did not come back from it too often.
+    pub fn open_telling(path: &Path, policy: RetryPolicy, recipients: Recipients) -> Result<Self, QueueError> {
         let lock = Lock::take(path)?;
         let connection = database::open(path).map_err(|error| not_opened(path, error))?;
-        let mut store = Store::new(connection, policy, path);
+        let mut store = Store::new(connection, policy, path, recipients);
         let recovered = store.alone(|store| recover(store, Timestamp::from_system(SystemTime::now())))?;
         if recovered > 0 {
             tracing::info!(jobs.recovered = recovered, "jobs that were running when the daemon last ended are queued again");
@@ -213,6 +219,7 @@ fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Le
         params![now.0, EXPIRED_AT_ONCE],
     )? {
         let job = step(store, id, &Event::Expire, now, None)?;
+        bury(store, &job, now)?;
         tracing::warn!(job.id = %id, job.state = job.state.name(), "a worker held this job longer than its lease and lost it");
         store.work_may_be_due();
     }
@@ -245,7 +252,26 @@ fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries
         Outcome::Released => (Event::Release { token }, None),
     };
     let job = step(store, id, &event, now, error)?;
-    if job.state.is_final() && !deliveries.is_empty() {
+    if job.state.is_final() {
+        schedule(store, id, deliveries, now)?;
+    }
+    store.work_may_be_due();
+    Ok(job)
+}
+
+/// A job that died without a holder: its account is told like of any other.
+fn bury(store: &mut Store, job: &Job, now: Timestamp) -> Answer<()> {
+    if !matches!(job.state, State::Dead { .. }) {
+        return Ok(());
+    }
+    let told = |to: String| NewDelivery { to, attachments: Vec::new() };
+    let deliveries: Vec<NewDelivery> = store.recipients(&job.account).into_iter().map(told).collect();
+    schedule(store, job.id, &deliveries, now)
+}
+
+/// The mail about a job's end, in the transaction of that end.
+fn schedule(store: &mut Store, id: JobId, deliveries: &[NewDelivery], now: Timestamp) -> Answer<()> {
+    if !deliveries.is_empty() {
         let mut statement = store.connection().prepare_cached(
             "INSERT INTO deliveries (job, recipient, attachments, state, attempts, scheduled_at, due)
              VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
@@ -260,8 +286,7 @@ fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries
             ])?;
         }
     }
-    store.work_may_be_due();
-    Ok(job)
+    Ok(())
 }
 
 fn retry(store: &mut Store, job: Option<JobId>, now: Timestamp) -> Answer<usize> {
@@ -284,6 +309,7 @@ fn recover(store: &mut Store, now: Timestamp) -> Answer<usize> {
     let running = ids(store, "SELECT id FROM jobs WHERE state = 'running'", params![])?;
     for id in &running {
         let job = step(store, *id, &Event::Recover, now, None)?;
+        bury(store, &job, now)?;
         if let State::Dead { reason } = job.state {
             tracing::error!(job.id = %id, job.reason = reason, "a job is given up: the daemon never survives it");
         }
