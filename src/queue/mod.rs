@@ -44,9 +44,11 @@ pub struct NewDelivery {
     pub attachments: Vec<(String, SpoolKey)>,
 }
 
-/// The mail addresses of an account. The queue asks only where it ends a job that nobody holds: whoever does
-/// says himself, with its end, whom to tell.
-pub type Recipients = Box<dyn Fn(&AccountName) -> Vec<String> + Send>;
+/// What there is to do about a job that the queue itself gives up, since nobody holds it: its worker or the
+/// daemon did not come back from it too often. Told the job as it ends, and whether no newer upload has its
+/// name; answers the deliveries that are committed with the end. Called inside of the transaction, perhaps
+/// again if that fails: it must not use the queue, and must be able to do it twice.
+pub type GivenUp = Box<dyn Fn(&Job, bool) -> Vec<NewDelivery> + Send>;
 
 /// The temporary right to run a job.
 #[derive(Debug, Clone, PartialEq, Eq)]

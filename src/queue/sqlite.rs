@@ -6,7 +6,7 @@
 
 use super::rows::{self, attachments_to_json};
 use super::writer::{Answer, Lock, Store, Writer};
-use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError, Recipients};
+use super::{Delivery, GivenUp, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError};
 use crate::account::{AccountName, VirtualPath};
 use crate::database::{self, DatabaseError};
 use crate::job::delivery::{Attempt, DeliveryStanding, DeliveryState};
@@ -36,18 +36,17 @@ pub struct SqliteQueue {
 }
 
 impl SqliteQueue {
-    /// [`open_telling`](Self::open_telling) nobody.
+    /// [`open_with`](Self::open_with) nothing to do about jobs that are given up.
     pub fn open(path: &Path, policy: RetryPolicy) -> Result<Self, QueueError> {
-        Self::open_telling(path, policy, Box::new(|_| Vec::new()))
+        Self::open_with(path, policy, Box::new(|_, _| Vec::new()))
     }
 
     /// Opens the queue for this process alone, brings its schema up to date, and gives every job that
-    /// was running when the daemon last ended back to the queue. Blocking. Those whom `recipients` names get
-    /// mail about a job that ends here, because its worker or the daemon did not come back from it too often.
-    pub fn open_telling(path: &Path, policy: RetryPolicy, recipients: Recipients) -> Result<Self, QueueError> {
+    /// was running when the daemon last ended back to the queue. Blocking.
+    pub fn open_with(path: &Path, policy: RetryPolicy, given_up: GivenUp) -> Result<Self, QueueError> {
         let lock = Lock::take(path)?;
         let connection = database::open(path).map_err(|error| not_opened(path, error))?;
-        let mut store = Store::new(connection, policy, path, recipients);
+        let mut store = Store::new(connection, policy, path, given_up);
         let recovered = store.alone(|store| recover(store, Timestamp::from_system(SystemTime::now())))?;
         if recovered > 0 {
             tracing::info!(jobs.recovered = recovered, "jobs that were running when the daemon last ended are queued again");
@@ -259,13 +258,16 @@ fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries
     Ok(job)
 }
 
-/// A job that died without a holder: its account is told like of any other.
+/// A job that died without a holder is told of like any other.
 fn bury(store: &mut Store, job: &Job, now: Timestamp) -> Answer<()> {
     if !matches!(job.state, State::Dead { .. }) {
         return Ok(());
     }
-    let told = |to: String| NewDelivery { to, attachments: Vec::new() };
-    let deliveries: Vec<NewDelivery> = store.recipients(&job.account).into_iter().map(told).collect();
+    let is_newest: bool = store
+        .connection()
+        .prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM jobs WHERE account = ?1 AND path = ?2 AND id > ?3)")?
+        .query_row(params![job.account.as_str(), job.path.as_str(), job.id.to_string()], |row| row.get(0))?;
+    let deliveries = store.given_up(job, is_newest);
     schedule(store, job.id, &deliveries, now)
 }
 

@@ -4,8 +4,8 @@
 //! in one transaction, each within a savepoint of its own so that one failure does not sink the
 //! others, commits once, and only then answers all of them: an fsync for many, and no answer before it.
 
-use super::{QueueError, Recipients};
-use crate::account::AccountName;
+use super::{GivenUp, NewDelivery, QueueError};
+use crate::job::Job;
 use crate::job::state::RetryPolicy;
 use crate::units::Timestamp;
 use rusqlite::Connection;
@@ -78,16 +78,16 @@ pub(super) struct Store {
     connection: Connection,
     policy: RetryPolicy,
     path: PathBuf,
-    recipients: Recipients,
+    given_up: GivenUp,
     /// Claimed by this process until then; gone with it.
     pub(super) leased_deliveries: HashMap<i64, Timestamp>,
     changed: bool,
 }
 
 impl Store {
-    pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path, recipients: Recipients) -> Self {
+    pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path, given_up: GivenUp) -> Self {
         connection.set_prepared_statement_cache_capacity(64);
-        Store { connection, policy, path: path.to_owned(), recipients, leased_deliveries: HashMap::new(), changed: false }
+        Store { connection, policy, path: path.to_owned(), given_up, leased_deliveries: HashMap::new(), changed: false }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -102,8 +102,8 @@ impl Store {
         &self.path
     }
 
-    pub(super) fn recipients(&self, account: &AccountName) -> Vec<String> {
-        (self.recipients)(account)
+    pub(super) fn given_up(&self, job: &Job, is_newest: bool) -> Vec<NewDelivery> {
+        (self.given_up)(job, is_newest)
     }
 
     /// After the commit, those who wait in `changed` are woken.
