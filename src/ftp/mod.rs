@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 mod auth;
+mod charset;
 mod listing;
 mod passive;
 mod receive;
@@ -70,6 +71,8 @@ struct Parts {
     stats: Arc<Stats>,
     /// A transfer without a byte for this long is broken.
     stall: Duration,
+    /// `ftp.make-folders`
+    make_folders: bool,
     draining: AtomicBool,
 }
 

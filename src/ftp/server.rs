@@ -3,7 +3,7 @@
 use super::auth::{Doorkeeper, Gate, User};
 use super::passive::PassivePorts;
 use super::session::{Control, Place, Session, Sessions, Stats, Turned, lock};
-use super::site::Site;
+use super::site::{Site, Utf8};
 use super::storage::Storage;
 use super::tls::{Require, Tls};
 use super::{FtpError, Parts, PassiveHost, Rooms, Settings};
@@ -72,7 +72,15 @@ impl Ftp {
         let sessions = Sessions::new(Arc::clone(&stats), settings.max_sessions, settings.max_sessions_per_ip);
         let hall = Hall {
             gate: Arc::new(Gate::new(logins, homes.clone(), Arc::clone(&stats))),
-            parts: Arc::new(Parts { homes, intake, ledger, stats, stall, draining: AtomicBool::new(false) }),
+            parts: Arc::new(Parts {
+                homes,
+                intake,
+                ledger,
+                stats,
+                stall,
+                make_folders: settings.make_folders,
+                draining: AtomicBool::new(false),
+            }),
             sessions: Arc::new(sessions),
             passive_ports: PassivePorts::new(),
             numbers: AtomicU64::new(1),
@@ -183,7 +191,9 @@ impl Hall {
             .active_passive_mode(ActivePassiveMode::ActiveAndPassive)
             .site_command("CHMOD", Site::Mode)
             .site_command("UTIME", Site::Time)
-            .site_command("MFMT", Site::TimeAsFact);
+            .site_command("MFMT", Site::TimeAsFact)
+            .site_command("MDTM", Site::TimeOrName)
+            .site_command("OPTS-UTF8", Utf8(Arc::clone(session)));
         if let PassiveHost::Address(address) = self.settings.passive_host {
             builder = builder.passive_host(address);
         }
