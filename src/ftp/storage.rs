@@ -55,7 +55,7 @@ impl Storage {
         let parts = Arc::clone(&self.parts);
         let (user_now, target) = (user.clone(), path.clone());
         let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target))).await.map_err(PutError::Panicked)? };
-        let staged = receive(input, begin, &self.session.control, self.parts.stall).await?;
+        let staged = receive(input, begin, &self.session.control, self.parts.stall, user.account.tls_eof).await?;
         let bytes = staged.bytes();
         let upload = Upload { account: user.account.name.clone(), path: path.clone(), staged, door: Door::Ftp };
         let accepted = self.parts.intake.accept(upload).await?;
