@@ -404,3 +404,63 @@ fn a_resumed_session_gets_in_no_further_than_a_new_one() {
     }
     assert_eq!(ALL_VERSIONS.len(), 2, "a new version of TLS wants to be looked at");
 }
+
+#[test]
+fn a_client_that_leaves_right_after_protected_data_has_uploaded() {
+    let pair = certificate();
+    let (house, address) = implicit(&pair, "require = \"all\"", |_| {});
+    let page: Vec<u8> = (0..300_000u32).map(|at| at as u8).collect();
+    let (first, rest) = page.split_at(100_000);
+    let mut taken = 0;
+    for version in [&TLS12, &TLS13] {
+        for (way, leave) in [
+            ("QUIT in the middle", None),
+            ("closed", Some(Wire::hang_up as fn(&mut Wire))),
+            ("reset", Some(Wire::reset as fn(&mut Wire))),
+        ] {
+            let mut wire = Wire::connect(house.address).unwrap().with_tls(trusting_with(&[version], None));
+            wire.expect_reply("220");
+            wire.start_tls().unwrap();
+            wire.log_in("desk");
+            wire.expect("PROT P", "200");
+            wire.open(Mode::Epsv, None).unwrap();
+            wire.expect("STOR scan.jpg", "150");
+            let mut line = wire.take_data().unwrap();
+            line.write_all(first).unwrap();
+            if leave.is_none() {
+                wire.expect("QUIT", "221");
+            }
+            line.write_all(rest).unwrap();
+            match leave {
+                None => {
+                    line.end();
+                    wire.expect_reply("226");
+                    assert_eq!(wire.reply().unwrap(), b"", "{way}: the connection ends when the upload is answered");
+                }
+                Some(leave) => {
+                    // All is said; then nobody waits for an answer.
+                    line.say_goodbye().unwrap();
+                    leave(&mut wire);
+                    line.end();
+                }
+            }
+            taken += 1;
+            house.eventually("the upload is taken", || house.stats.now().uploads_total == taken);
+            assert_eq!(fs::read(house.home("scan.jpg")).unwrap(), page, "{way} {version:?}");
+            fs::remove_file(house.home("scan.jpg")).unwrap();
+        }
+    }
+    // The same where TLS was there from the beginning.
+    let mut wire = Wire::connect_implicit(address).unwrap();
+    wire.expect_reply("220");
+    wire.log_in("desk");
+    wire.open(Mode::Pasv, None).unwrap();
+    wire.expect("STOR scan.jpg", "150");
+    let mut line = wire.take_data().unwrap();
+    line.write_all(&page).unwrap();
+    wire.expect("QUIT", "221");
+    line.end();
+    wire.expect_reply("226");
+    assert_eq!(fs::read(house.home("scan.jpg")).unwrap(), page);
+    house.nothing_is_staged();
+}

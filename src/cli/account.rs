@@ -401,7 +401,7 @@ fn details(account: &Account) -> String {
         value[name] = size.map_or(Value::Null, |size| Value::String(size.to_string()));
     }
     let fields = value.as_object().into_iter().flatten();
-    fields.map(|(name, value)| format!("{:<14} {}\n", name.replace('_', "-"), words(value))).collect()
+    fields.map(|(name, value)| format!("{:<24} {}\n", name.replace('_', "-"), words(value))).collect()
 }
 
 /// A JSON value as a person would write it.

@@ -54,11 +54,17 @@ impl Line {
 
     /// The clean end: over TLS its close_notify, then the end of the stream.
     pub fn end(mut self) {
-        if let Line::Tls(stream) = &mut self {
-            stream.conn.send_close_notify();
-            let _ = stream.flush();
-        }
+        let _ = self.say_goodbye();
         self.cut();
+    }
+
+    /// TLS's close_notify, while the connection stays.
+    pub fn say_goodbye(&mut self) -> io::Result<()> {
+        if let Line::Tls(stream) = self {
+            stream.conn.send_close_notify();
+            stream.flush()?;
+        }
+        Ok(())
     }
 
     /// The end of the stream alone: over TLS somebody cut it.
