@@ -157,8 +157,11 @@ fn ftp_tls(config: &Config) -> Finding {
 
 fn http(config: &Config) -> Finding {
     let listen = config.http.listen;
-    if listen == config.ftp.listen && listen.port() != 0 {
-        return Finding::Bad(format!("{listen} is ftp.listen as well: give one of them another port"));
+    let implicit = config.ftp.tls.as_ref().and_then(|tls| tls.implicit_listen);
+    for (key, taken) in [("ftp.listen", Some(config.ftp.listen)), ("ftp.tls.implicit-listen", implicit)] {
+        if taken == Some(listen) && listen.port() != 0 {
+            return Finding::Bad(format!("{listen} is {key} as well: give one of them another port"));
+        }
     }
     Finding::Good(format!("{listen}, known as {}", config.http.public_url))
 }
