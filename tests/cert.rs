@@ -119,3 +119,23 @@ fn nothing_is_overwritten_and_wrong_names_are_wrong_usage() {
     let ran = Command::new(env!("CARGO_BIN_EXE_inkport")).args(["cert", "--name", "ftp://host:21"]).output().unwrap();
     assert_eq!(ran.status.code(), Some(2));
 }
+
+#[test]
+fn an_accounts_tls_settings_are_set_shown_and_cleared() {
+    let daemon = Daemon::prepare("");
+    let fingerprint = ["AB"; 32].join(":");
+    daemon.account_add(ACCOUNT, PASSWORD, &["--tls-eof", "lenient", "--client-certificate", "required"]);
+    let shown = || daemon.json(&["account", "show", ACCOUNT, "--json"]);
+    assert_eq!((&shown()["tls_eof"], &shown()["client_certificate"]), (&"lenient".into(), &"required".into()));
+    daemon.printed(&["account", "set", ACCOUNT, "--certificate-fingerprint", &fingerprint.replace(':', "").to_lowercase()]);
+    assert_eq!(shown()["certificate_fingerprints"], serde_json::json!([fingerprint]));
+    let doubts = daemon.printed(&["check-config"]);
+    assert!(doubts.contains("set ftp.tls.client-ca"), "{doubts}");
+    daemon.printed(&["account", "set", ACCOUNT, "--tls-eof", "strict", "--clear", "client-certificate,certificate-fingerprints"]);
+    assert_eq!((&shown()["tls_eof"], &shown()["client_certificate"]), (&"strict".into(), &serde_json::Value::Null));
+    assert_eq!(shown()["certificate_fingerprints"], serde_json::json!([]));
+    for wrong in [["--tls-eof", "never"], ["--client-certificate", "maybe"], ["--certificate-fingerprint", "AB:CD"]] {
+        let ran = daemon.inkport(&["account", "set", ACCOUNT, wrong[0], wrong[1]]);
+        assert_eq!(ran.status.code(), Some(2), "{wrong:?}");
+    }
+}
