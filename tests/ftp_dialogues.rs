@@ -15,7 +15,6 @@ fn folder() -> PathBuf {
 /// fails until it is.
 const OPEN: &[(&str, &str)] = &[
     ("q07-allo", "ALLO is answered 200 whatever its size; the limit is told at the upload"),
-    ("q24-tls-without-close-notify", "accounts have no tls-eof = \"lenient\" yet"),
     ("q32-listing-forms", "NLST does not take options before a folder"),
 ];
 

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 mod auth;
+mod certificate;
 mod charset;
 mod listing;
 mod passive;
@@ -37,7 +38,7 @@ mod tls;
 pub use server::Ftp;
 pub use session::{Stats, StatsNow};
 pub use settings::{PassiveHost, PortRange, Settings};
-pub use tls::{Require, TlsError, TlsSettings};
+pub use tls::{Certificates, Require, TlsError, TlsSettings};
 
 /// Why the door cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +47,9 @@ pub enum FtpError {
     Setting { key: &'static str, problem: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("ftp.listen: {address} cannot be listened on")]
+    #[error("ftp.{key}: {address} cannot be listened on")]
     Listen {
+        key: &'static str,
         address: SocketAddr,
         #[source]
         source: io::Error,

@@ -56,7 +56,7 @@ impl Storage {
         let parts = Arc::clone(&self.parts);
         let (user_now, target) = (user.clone(), path.clone());
         let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target))).await.map_err(PutError::Panicked)? };
-        let staged = receive(input, begin, &self.session.control, self.parts.stall).await?;
+        let staged = receive(input, begin, &self.session.control, self.parts.stall, user.account.tls_eof).await?;
         // Only now: a broken transfer leaves no folders either.
         self.make_folders(user, path).await?;
         let bytes = staged.bytes();
