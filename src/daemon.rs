@@ -18,17 +18,17 @@ use crate::accounts::password::Logins;
 use crate::accounts::{Accounts, AccountsError};
 use crate::config::{AccountsSource, Config};
 use crate::delivery::{Mailer, Outbox, SettingsError};
-use crate::ftp::{Ftp, FtpError, Rooms};
+use crate::ftp::{Certificates, Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
-use crate::queue::QueueError;
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
+use crate::queue::{GivenUp, QueueError};
 use crate::spool::{Spool, SpoolError};
 use crate::units::{ByteSize, Timestamp};
 use crate::watch::{self, Watch};
 use crate::worker::engine::{EngineFactory, EngineState};
-use crate::worker::{EngineHealth, Parts, Settings, Worker};
+use crate::worker::{EngineHealth, Parts, Settings, Worker, publish};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,6 +70,8 @@ pub enum SetupError {
 pub struct Addresses {
     pub ftp: SocketAddr,
     pub http: SocketAddr,
+    /// Of implicit FTPS, where it is configured.
+    pub ftps: Option<SocketAddr>,
 }
 
 /// After the grace, how long a task may still take before it is left behind.
@@ -83,6 +85,17 @@ pub fn accounts(config: &Config) -> Result<Accounts, AccountsError> {
     }
 }
 
+/// What is done about a job that the queue itself gives up; there is no worker that could.
+fn given_up(spool: Spool, homes: Homes, accounts: Accounts, mail: bool) -> GivenUp {
+    Box::new(move |job, is_newest| {
+        let account = accounts.find(&job.account).unwrap_or_else(|error| {
+            tracing::warn!(job.id = %job.id, account.name = %job.account, %error, "nobody can be told that the job is given up: the account cannot be looked up");
+            None
+        });
+        publish::given_up(&spool, &homes, job, is_newest, account.as_ref(), mail)
+    })
+}
+
 /// Runs until told to stop. `ready` is called once every door is open.
 pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: impl FnOnce(Addresses)) -> Result<(), SetupError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
@@ -92,16 +105,17 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
     // Keeping rooms.
     let data = || config.data_dir.clone();
     std::fs::create_dir_all(data()).map_err(|source| SetupError::DataDir { path: data(), source })?;
-    // The queue first: it holds the lock that keeps a second daemon out, so only then may anything be swept.
-    let queue = SqliteQueue::open(&config.database(), config.retry_policy())?;
-    let ledger = SqliteLedger::open(&config.database())?;
+    let accounts = accounts(&config)?;
     let spool = Spool::open(&config.spool())?;
+    let homes = Homes::open(&config.homes())?;
+    let given_up = given_up(spool.clone(), homes.clone(), accounts.clone(), config.mail.is_some());
+    // The queue holds the lock that keeps a second daemon out: only then may anything be swept.
+    let queue = SqliteQueue::open_with(&config.database(), config.retry_policy(), given_up)?;
+    let ledger = SqliteLedger::open(&config.database())?;
     let swept = spool.sweep()?;
     if swept > 0 {
         tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
     }
-    let homes = Homes::open(&config.homes())?;
-    let accounts = accounts(&config)?;
     let logins = Logins::new(accounts.clone());
     let intake = Intake::new(spool.clone(), homes.clone(), queue.clone(), config.intake_limits());
 
@@ -140,7 +154,8 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         engine_name: String::from(config.ocr.engine),
     };
     let http = Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
-    let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr() };
+    let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr(), ftps: ftp.implicit_addr() };
+    let certificates = ftp.certificates();
 
     let (close_doors, doors) = flag::channel(false);
     let (stop_work, working) = flag::channel(false);
@@ -161,7 +176,11 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::warn!("SIGHUP: this version takes a changed configuration at its next start; accounts are always current"),
+            // Not waited for: a disk that hangs must not keep the daemon from stopping.
+            _ = hangup.recv() => drop(tokio::task::spawn_blocking({
+                let certificates = certificates.clone();
+                move || reload(certificates.as_ref())
+            })),
         }
     }
 
@@ -206,6 +225,25 @@ async fn ended<T>(name: &str, limit: Duration, task: tokio::task::JoinHandle<T>)
             tracing::warn!(task = name, "a task did not end in time and is left behind");
             abort.abort();
             None
+        }
+    }
+}
+
+/// SIGHUP: what can be read again without a restart, and what cannot, said honestly. Blocking.
+fn reload(certificates: Option<&Certificates>) {
+    const REST: &str = "a changed configuration is taken at the next start; accounts are always current";
+    let Some(certificates) = certificates else {
+        tracing::warn!("SIGHUP: there is no ftp.tls, so there was nothing to read again; {REST}");
+        return;
+    };
+    match certificates.reload() {
+        Ok(()) => {
+            tracing::info!("SIGHUP: the files that ftp.tls names were read again and hold for new FTP sessions; {REST}");
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            tracing::error!("SIGHUP: the files that ftp.tls names cannot be used, the old ones stay: {error}{cause}; {REST}");
         }
     }
 }

@@ -15,11 +15,7 @@ fn folder() -> PathBuf {
 /// fails until it is.
 const OPEN: &[(&str, &str)] = &[
     ("q07-allo", "ALLO is answered 200 whatever its size; the limit is told at the upload"),
-    ("q16-deep-path", "ftp.make-folders is not a setting yet"),
-    ("q24-tls-without-close-notify", "accounts have no tls-eof = \"lenient\" yet"),
-    ("q27-names-in-a-charset", "accounts have no charset yet; names in any bytes are kept reversibly"),
     ("q32-listing-forms", "NLST does not take options before a folder"),
-    ("q35-niceties", "MFMT and SITE UTIME do not change the time, because it identifies the upload"),
 ];
 
 /// Held at some runs and not at others, so that it can be asserted neither way: not replayed.

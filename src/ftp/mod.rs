@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 mod auth;
+mod certificate;
+mod charset;
 mod listing;
 mod passive;
 mod receive;
@@ -36,7 +38,7 @@ mod tls;
 pub use server::Ftp;
 pub use session::{Stats, StatsNow};
 pub use settings::{PassiveHost, PortRange, Settings};
-pub use tls::{Require, TlsError, TlsSettings};
+pub use tls::{Certificates, Require, TlsError, TlsSettings};
 
 /// Why the door cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +47,9 @@ pub enum FtpError {
     Setting { key: &'static str, problem: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("ftp.listen: {address} cannot be listened on")]
+    #[error("ftp.{key}: {address} cannot be listened on")]
     Listen {
+        key: &'static str,
         address: SocketAddr,
         #[source]
         source: io::Error,
@@ -70,6 +73,8 @@ struct Parts {
     stats: Arc<Stats>,
     /// A transfer without a byte for this long is broken.
     stall: Duration,
+    /// `ftp.make-folders`
+    make_folders: bool,
     draining: AtomicBool,
 }
 

@@ -24,6 +24,8 @@ pub struct Settings {
     pub idle_timeout: Span,
     pub max_sessions: usize,
     pub max_sessions_per_ip: usize,
+    /// Whether folders that an upload or a rename names are made where they are missing.
+    pub make_folders: bool,
     /// Absent: plain FTP only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
@@ -38,6 +40,7 @@ impl Default for Settings {
             idle_timeout: Span(Duration::from_secs(600)),
             max_sessions: 512,
             max_sessions_per_ip: 64,
+            make_folders: false,
             tls: None,
         }
     }
@@ -60,6 +63,14 @@ impl Settings {
             return wrong("passive-ports", "contain the port that ftp.listen takes; choose another range");
         }
         if let Some(tls) = &self.tls {
+            if let Some(implicit) = tls.implicit_listen {
+                if implicit.port() != 0 && implicit.port() == self.listen.port() {
+                    return wrong("tls.implicit-listen", "is the port that ftp.listen takes; give it one of its own");
+                }
+                if self.passive_ports.0.contains(&implicit.port()) {
+                    return wrong("passive-ports", "contain the port that ftp.tls.implicit-listen takes; choose another range");
+                }
+            }
             tls.check()?;
         }
         Ok(())
@@ -159,6 +170,11 @@ mod tests {
             let settings: Settings = toml::from_str(text).unwrap();
             let told = settings.check().unwrap_err().to_string();
             assert!(told.contains(text.split(' ').next().unwrap()), "{told}");
+        }
+        for (port, key) in [(2121, "tls.implicit-listen"), (30_001, "passive-ports")] {
+            let settings: Settings = toml::from_str(&format!("tls.implicit-listen = \"0.0.0.0:{port}\"")).unwrap();
+            let told = settings.check().unwrap_err().to_string();
+            assert!(told.contains(key), "{told}");
         }
     }
 }

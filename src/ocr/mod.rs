@@ -11,6 +11,7 @@ mod ctc;
 mod detect;
 mod geometry;
 mod language;
+mod layer;
 mod layout;
 mod mask;
 mod orient;
@@ -21,6 +22,7 @@ mod runtime;
 mod settings;
 mod two_stage;
 
+pub use layer::page_text;
 pub use settings::{EngineChoice, Settings};
 pub use two_stage::{EngineFiles, TwoStage};
 
