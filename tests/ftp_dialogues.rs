@@ -14,18 +14,14 @@ fn folder() -> PathBuf {
 /// What does not hold yet, and why. A dialogue that begins to hold must be taken off the list: its test
 /// fails until it is.
 const OPEN: &[(&str, &str)] = &[
-    ("q07-allo", "ALLO is answered 200 whatever its size; the limit is told at the upload"),
     ("q16-deep-path", "ftp.make-folders is not a setting yet"),
     ("q24-tls-without-close-notify", "accounts have no tls-eof = \"lenient\" yet"),
     ("q27-names-in-a-charset", "accounts have no charset yet; names in any bytes are kept reversibly"),
-    ("q32-listing-forms", "NLST does not take options before a folder"),
     ("q35-niceties", "MFMT and SITE UTIME do not change the time, because it identifies the upload"),
 ];
 
 /// Held at some runs and not at others, so that it can be asserted neither way: not replayed.
 const UNSTEADY: &[(&str, &str)] = &[
-    ("q05-listen-after-port", "a download to a port that is listened on late sometimes does not come"),
-    ("q29-telnet-interrupt-before-abor", "a Telnet Synch is sometimes left before ABOR, which then is not answered"),
 ];
 
 fn replay(file: &str) {

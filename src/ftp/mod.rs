@@ -21,8 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+mod ascii;
 mod auth;
+mod commands;
 mod listing;
+mod lists;
 mod passive;
 mod receive;
 mod server;
