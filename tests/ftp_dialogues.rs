@@ -21,8 +21,7 @@ const OPEN: &[(&str, &str)] = &[
 ];
 
 /// Held at some runs and not at others, so that it can be asserted neither way: not replayed.
-const UNSTEADY: &[(&str, &str)] = &[
-];
+const UNSTEADY: &[(&str, &str)] = &[];
 
 fn replay(file: &str) {
     if let Some((_, why)) = UNSTEADY.iter().find(|(open, _)| *open == file) {
@@ -53,6 +52,7 @@ macro_rules! dialogues {
 
 dialogues! {
     contract_quota => "contract-quota",
+    contract_refused_at_once => "contract-refused-at-once",
     contract_stalled_transfer => "contract-stalled-transfer",
     q01_opts_utf8_before_login => "q01-opts-utf8-before-login",
     q02_opts_mlst_after_feat => "q02-opts-mlst-after-feat",

@@ -45,7 +45,7 @@ impl SiteCommandHandler<Storage, User> for Answers {
             ("HELP", _) => help(arguments),
             ("HOST", user) => host(arguments, user.is_some()),
             ("LANG", _) => language(arguments),
-            ("OPTS", _) => options(session, arguments),
+            ("OPTS", user) => options(session, arguments, user.is_some()),
             ("TYPE", _) => kind(session, arguments),
             ("REST", _) if session.is_ascii() && arguments != "0" => {
                 Reply::new(ReplyCode::ParameterSyntaxError, "A position makes no sense in TYPE A")
@@ -129,7 +129,7 @@ fn language(tag: &str) -> Reply {
     }
 }
 
-fn options(session: &Session, arguments: &str) -> Reply {
+fn options(session: &Session, arguments: &str, is_logged_in: bool) -> Reply {
     let (option, rest) = arguments.split_once(' ').unwrap_or((arguments, ""));
     match option.to_ascii_uppercase().as_str() {
         "UTF8" | "UTF-8" => Reply::new(ReplyCode::CommandOkay, "Always in UTF-8 mode, other bytes are kept as they are"),
@@ -144,7 +144,8 @@ fn options(session: &Session, arguments: &str) -> Reply {
                 "Facts are separated by semicolons, and the last one is followed by one too",
             ),
         },
-        _ => Reply::new(ReplyCode::ParameterSyntaxError, "Unknown option"),
+        _ if is_logged_in => Reply::new(ReplyCode::ParameterSyntaxError, "Unknown option"),
+        _ => Reply::new(ReplyCode::NotLoggedIn, "Please authenticate"),
     }
 }
 
@@ -167,7 +168,15 @@ fn kind(session: &Session, arguments: &str) -> Reply {
 /// The size comes first; `R` and the length of a record may follow.
 async fn allocate(context: &Context, user: &User) -> Reply {
     let size = context.arguments.split(' ').next().unwrap_or_default();
-    let Ok(bytes) = size.parse::<u64>() else { return Reply::new(ReplyCode::ParameterSyntaxError, "How many bytes?") };
+    if size.is_empty() {
+        return Reply::new(ReplyCode::ParameterSyntaxError, "How many bytes?");
+    }
+    // What is no number asks for nothing; devices do not take an error well here.
+    let is_number = size.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = if is_number { size.parse().unwrap_or(u64::MAX) } else { 0 };
+    if bytes == 0 {
+        return Reply::new(ReplyCode::CommandOkay, "Nothing is asked for");
+    }
     match context.storage.has_room_for(user, bytes).await {
         Ok(()) => Reply::new(ReplyCode::CommandOkay, "There is room for it"),
         Err(error) => told(&error),
