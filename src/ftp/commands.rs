@@ -9,17 +9,17 @@ use super::auth::User;
 use super::listing::Entry;
 use super::lists::{Facts, Options, fits, pattern};
 use super::session::{Session, lock};
-use super::sidecars;
 use super::storage::{Storage, relative, virtual_path};
+use super::{blocking, sidecars};
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, ReplyText, SiteCommandContext, SiteCommandHandler};
 use std::path::{Path, PathBuf};
 use unftp_core::storage::{Error, ErrorKind, Fileinfo, Metadata};
 
 /// What is asked of [`Answers`].
-pub(super) const VERBS: [&str; 19] = [
+pub(super) const VERBS: [&str; 20] = [
     "ALLO", "APPE", "CLNT", "CSID", "FEAT", "HELP", "HOST", "LANG", "LIST", "MLSD", "MLST", "NLST", "OPTS", "REST", "RETR",
-    "SIZE", "STOR", "STOU", "TYPE",
+    "SIZE", "STAT", "STOR", "STOU", "TYPE",
 ];
 
 /// Answers [`VERBS`], or has nothing against them.
@@ -52,7 +52,7 @@ impl SiteCommandHandler<Storage, User> for Answers {
             }
             (_, None) => GO_ON,
             ("ALLO", Some(user)) => allocate(context, user).await,
-            ("LIST" | "NLST" | "MLSD", Some(user)) => list(context, user).await.unwrap_or_else(|refusal| refusal),
+            ("LIST" | "NLST" | "MLSD" | "STAT", Some(user)) => list(context, user).await.unwrap_or_else(|refusal| refusal),
             ("MLST", Some(user)) => facts(context, user).await.unwrap_or_else(|refusal| refusal),
             ("RETR", Some(user)) => retrieve(context, user).await.unwrap_or_else(|refusal| refusal),
             ("SIZE", Some(user)) => size(context, user).await.unwrap_or_else(|refusal| refusal),
@@ -253,60 +253,76 @@ async fn facts(context: &Context, user: &User) -> Result<Reply, Reply> {
     Ok(Reply::new_multiline(ReplyCode::FileActionOkay, [" Listing", &line, "End"]))
 }
 
-/// Makes the lines that libunftp then sends.
+/// Makes the lines that libunftp then sends, or the reply to STAT.
 async fn list(context: &Context, user: &User) -> Result<Reply, Reply> {
-    let (session, verb) = (&context.storage.session, context.command.trim_start());
-    let mut lines = String::new();
-    if verb == "MLSD" {
-        let facts = lock(&session.facts).clone();
-        if !entry(user, &place(context)).await?.is_dir() {
-            return Err(Reply::new(ReplyCode::ParameterSyntaxError, "That is no folder"));
+    let session = &context.storage.session;
+    let lines = match context.command.trim_start() {
+        "MLSD" => {
+            let facts = lock(&session.facts).clone();
+            if !entry(user, &place(context)).await?.is_dir() {
+                return Err(Reply::new(ReplyCode::ParameterSyntaxError, "That is no folder"));
+            }
+            let files = entries(context, user, &context.arguments).await?;
+            files.iter().map(|file| format!("{} {}\r\n", facts.of(&file.metadata), file.path.display())).collect()
         }
-        for file in entries(context, user, &context.arguments).await? {
-            lines += &format!("{} {}\r\n", facts.of(&file.metadata), file.path.display());
+        "NLST" => find(context, user).await?.lines(false).await?,
+        verb => {
+            let lines = find(context, user).await?.lines(true).await?;
+            if verb == "STAT" {
+                let lines = std::iter::once("Status follows").chain(lines.lines()).chain(["End of status"]);
+                return Ok(Reply::new_multiline(ReplyCode::FileStatus, lines));
+            }
+            lines
         }
-    } else {
-        let Found { options, prefix, mut files } = find(context, user).await?;
-        options.sort(&mut files);
-        for file in files {
-            lines += &match verb == "LIST" || options.long {
-                true => format!("{file}\r\n"),
-                false => format!("{prefix}{}\r\n", file.path.display()),
-            };
-        }
-    }
+    };
     *lock(&session.listing) = Some(lines.into_bytes());
     Ok(GO_ON)
 }
 
-/// What a client named to LIST or NLST.
+/// What a client named to LIST, NLST or STAT.
 struct Found {
     options: Options,
+    files: Vec<Fileinfo<PathBuf, Entry>>,
     /// What NLST says before each name, so that it can be asked for by what is told.
     prefix: String,
-    files: Vec<Fileinfo<PathBuf, Entry>>,
+    /// The names that were asked for, if not all of them.
+    pattern: Option<String>,
+}
+
+impl Found {
+    /// A line each. Long patterns and long folders take their time: not on an async thread.
+    async fn lines(mut self, long: bool) -> Result<String, Reply> {
+        let work = blocking(move || {
+            if let Some(pattern) = &self.pattern {
+                self.files.retain(|file| file.path.to_str().is_some_and(|name| fits(pattern, name)));
+            }
+            self.options.sort(&mut self.files);
+            let line = |file: &Fileinfo<PathBuf, Entry>| match long || self.options.long {
+                true => format!("{file}\r\n"),
+                false => format!("{}{}\r\n", self.prefix, file.path.display()),
+            };
+            Ok(self.files.iter().map(line).collect())
+        });
+        work.await.map_err(|_| Reply::new(ReplyCode::LocalError, "Local error"))
+    }
 }
 
 /// A name is taken as it is where there is such a thing, even one with a hyphen or a star.
 async fn find(context: &Context, user: &User) -> Result<Found, Reply> {
-    let literal = entry(user, &place(context)).await;
-    let (options, named) = match literal {
+    let (options, named) = match entry(user, &place(context)).await {
         Ok(_) => (Options::default(), context.arguments.as_str()),
         Err(_) => Options::split(&context.arguments),
     };
-    let folder = |named: &str| named[..named.rfind('/').map_or(0, |slash| slash + 1)].to_owned();
-    match (entry(user, &context.cwd.join(named)).await, pattern(named)) {
-        (Ok(entry), _) => {
-            let prefix = if entry.is_dir() { String::new() } else { folder(named) };
-            Ok(Found { options, prefix, files: entries(context, user, named).await? })
+    let (prefix, pattern, files) = match (entry(user, &context.cwd.join(named)).await, pattern(named)) {
+        (Ok(entry), _) if entry.is_dir() => (String::new(), None, entries(context, user, named).await?),
+        (Ok(_), _) => {
+            let folder = &named[..named.rfind('/').map_or(0, |slash| slash + 1)];
+            (folder.to_owned(), None, entries(context, user, named).await?)
         }
-        (Err(_), Some((parent, pattern))) => {
-            let mut files = entries(context, user, parent).await?;
-            files.retain(|file| file.path.to_str().is_some_and(|name| fits(pattern, name)));
-            Ok(Found { options, prefix: parent.to_owned(), files })
-        }
-        (Err(refusal), None) => Err(refusal),
-    }
+        (Err(_), Some((folder, pattern))) => (folder.to_owned(), Some(pattern.to_owned()), entries(context, user, folder).await?),
+        (Err(refusal), None) => return Err(refusal),
+    };
+    Ok(Found { options, files, prefix, pattern })
 }
 
 async fn entries(context: &Context, user: &User, named: &str) -> Result<Vec<Fileinfo<PathBuf, Entry>>, Reply> {

@@ -114,10 +114,13 @@ impl Options {
     }
 }
 
+/// The longest pattern; no name is longer.
+const LONGEST: usize = 255;
+
 /// `in/*.jpg` as folder (`in/`) and pattern; `None` where there is no pattern in the last part.
 pub(super) fn pattern(path: &str) -> Option<(&str, &str)> {
     let (folder, name) = path.split_at(path.rfind('/').map_or(0, |slash| slash + 1));
-    name.contains(['*', '?', '[']).then_some((folder, name))
+    (name.len() <= LONGEST && name.contains(['*', '?', '['])).then_some((folder, name))
 }
 
 /// Whether a name fits a shell's pattern: `*`, `?`, `[a-z]` and `[!a-z]`.
