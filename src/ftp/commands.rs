@@ -309,6 +309,8 @@ impl Found {
 
 /// A name is taken as it is where there is such a thing, even one with a hyphen or a star.
 async fn find(context: &Context, user: &User) -> Result<Found, Reply> {
+    // Not for STAT: others refuse patterns there, too.
+    let pattern = |named| pattern(named).filter(|_| context.command != " STAT");
     let (options, named) = match entry(user, &place(context)).await {
         Ok(_) => (Options::default(), context.arguments.as_str()),
         Err(_) => Options::split(&context.arguments),
