@@ -1,7 +1,7 @@
 # README's commands and their parts. Everything that needs preparing prepares itself.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-crate setup-tests build demo test lint bench bench-ftp bench-accuracy fuzz clean
+.PHONY: pyftpdlib-expected help setup setup-crate setup-tests build demo test lint bench bench-ftp bench-accuracy fuzz clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -45,6 +45,9 @@ FUZZ_SECONDS ?= 600
 
 fuzz: setup-crate ## throw hostile clients and damaged documents at it for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test ftp_fuzz --test fuzz_documents -- --ignored
+
+pyftpdlib-expected: setup-tests ## write the list of pyftpdlib's tests that fail anew
+	PYFTPDLIB_REFRESH=1 $(CARGO) test --locked --test ftp_pyftpdlib
 
 clean: setup-crate ## remove what was built (not what was fetched, not your data)
 	$(CARGO) clean

@@ -1,10 +1,14 @@
-//! Who may come in. Owns the words: [`AccountName`], [`Account`], [`Role`], [`VirtualPath`] and the
-//! password hash. Pure: where accounts are kept is `accounts`' business, when they are checked the
+//! Who may come in. Owns the words: [`AccountName`], [`Account`], [`Role`], [`VirtualPath`], [`Charset`] and
+//! the password hash. Pure: where accounts are kept is `accounts`' business, when they are checked the
 //! doors'.
 
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
+
+mod charset;
+
+pub use charset::Charset;
 
 /// An account's name: 1 to 64 of `a-z 0-9 . _ -`, beginning with a letter or a digit. It is a folder's
 /// name too, so nothing else is let through; capitals are refused rather than folded, because two
@@ -24,6 +28,8 @@ pub enum NameError {
     Role(String),
     #[error("\"{0}\" is not a kind of sidecar: use txt or json")]
     Output(String),
+    #[error("\"{0}\" is not a charset for file names: use a label like shift_jis, gbk, euc-kr, windows-1251 or windows-1252")]
+    Charset(String),
 }
 
 impl AccountName {
@@ -202,6 +208,9 @@ pub struct Account {
     pub language: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pages_per_day: Option<u32>,
+    /// In which its device writes file names that are not UTF-8. Absent: they are kept as bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charset: Option<Charset>,
     #[serde(skip)]
     pub created_at: Option<Timestamp>,
 }
@@ -239,6 +248,7 @@ impl Account {
             max_upload: None,
             language: Vec::new(),
             pages_per_day: None,
+            charset: None,
             created_at: None,
         }
     }

@@ -22,13 +22,13 @@ use crate::ftp::{Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
-use crate::queue::QueueError;
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
+use crate::queue::{GivenUp, QueueError};
 use crate::spool::{Spool, SpoolError};
 use crate::units::{ByteSize, Timestamp};
 use crate::watch::{self, Watch};
 use crate::worker::engine::{EngineFactory, EngineState};
-use crate::worker::{EngineHealth, Parts, Settings, Worker};
+use crate::worker::{EngineHealth, Parts, Settings, Worker, publish};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,6 +83,17 @@ pub fn accounts(config: &Config) -> Result<Accounts, AccountsError> {
     }
 }
 
+/// What is done about a job that the queue itself gives up; there is no worker that could.
+fn given_up(spool: Spool, homes: Homes, accounts: Accounts, mail: bool) -> GivenUp {
+    Box::new(move |job, is_newest| {
+        let account = accounts.find(&job.account).unwrap_or_else(|error| {
+            tracing::warn!(job.id = %job.id, account.name = %job.account, %error, "nobody can be told that the job is given up: the account cannot be looked up");
+            None
+        });
+        publish::given_up(&spool, &homes, job, is_newest, account.as_ref(), mail)
+    })
+}
+
 /// Runs until told to stop. `ready` is called once every door is open.
 pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: impl FnOnce(Addresses)) -> Result<(), SetupError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
@@ -92,16 +103,17 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
     // Keeping rooms.
     let data = || config.data_dir.clone();
     std::fs::create_dir_all(data()).map_err(|source| SetupError::DataDir { path: data(), source })?;
-    // The queue first: it holds the lock that keeps a second daemon out, so only then may anything be swept.
-    let queue = SqliteQueue::open(&config.database(), config.retry_policy())?;
-    let ledger = SqliteLedger::open(&config.database())?;
+    let accounts = accounts(&config)?;
     let spool = Spool::open(&config.spool())?;
+    let homes = Homes::open(&config.homes())?;
+    let given_up = given_up(spool.clone(), homes.clone(), accounts.clone(), config.mail.is_some());
+    // The queue holds the lock that keeps a second daemon out: only then may anything be swept.
+    let queue = SqliteQueue::open_with(&config.database(), config.retry_policy(), given_up)?;
+    let ledger = SqliteLedger::open(&config.database())?;
     let swept = spool.sweep()?;
     if swept > 0 {
         tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
     }
-    let homes = Homes::open(&config.homes())?;
-    let accounts = accounts(&config)?;
     let logins = Logins::new(accounts.clone());
     let intake = Intake::new(spool.clone(), homes.clone(), queue.clone(), config.intake_limits());
 

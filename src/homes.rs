@@ -10,7 +10,7 @@ use crate::job::FileIdentity;
 use crate::spool::{self, Staged};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -40,8 +40,8 @@ pub enum HomeError {
     },
 }
 
-/// Folders below each other that are looked into; a chain that is deeper is nobody's scans.
-const DEEPEST: usize = 64;
+/// Folders below each other that are looked into, and made; a chain that is deeper is nobody's scans.
+pub const DEEPEST: usize = 64;
 
 /// The folder of all homes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -83,6 +83,59 @@ impl Homes {
             Err(source) => return Err(error(home, "made", source)),
         }
         Ok(home)
+    }
+
+    /// Makes the folders that hold `path` where they are missing, each fsynced into the one above it. What is
+    /// there already must be folders, and inside the home.
+    pub fn make_folders(&self, account: &AccountName, path: &VirtualPath) -> Result<(), HomeError> {
+        let named = |doing| move |source: io::Error| error(self.shown(account, path), doing, source);
+        let names: Vec<&str> = path.folder().split('/').filter(|name| !name.is_empty()).collect();
+        let home = self.dir.open_dir(account.as_str()).map_err(named("opened"))?;
+        // Mostly they are there.
+        if names.is_empty() || home.metadata(path.folder()).is_ok_and(|found| found.is_dir()) {
+            return Ok(());
+        }
+        if names.len() > DEEPEST {
+            return Err(HomeError::NotAPlace { path: self.shown(account, path) });
+        }
+        for depth in 1..=names.len() {
+            // From the home each time: no handle that was walked to is a way out of it.
+            let (above, folder) = (names[..depth - 1].join("/"), names[..depth].join("/"));
+            match home.create_dir(&folder) {
+                Ok(()) => {
+                    let above = if above.is_empty() { sync(&home) } else { home.open_dir(&above).and_then(|above| sync(&above)) };
+                    above.map_err(named("synced"))?;
+                }
+                Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {
+                    if !home.metadata(&folder).map_err(named("made"))?.is_dir() {
+                        return Err(HomeError::NotAPlace { path: self.shown(account, path) });
+                    }
+                }
+                Err(source) => return Err(named("made")(source)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives what lies under the name another time of modification; answers which file it is now, `None` if it
+    /// is not a regular one. A symlink is not followed.
+    pub fn set_modified(
+        &self,
+        account: &AccountName,
+        path: &VirtualPath,
+        modified_ns: i128,
+    ) -> Result<Option<FileIdentity>, HomeError> {
+        let named = |source| error(self.shown(account, path), "changed", source);
+        let folder = self.folder(account, path).map_err(named)?;
+        let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let seconds =
+            i64::try_from(modified_ns.div_euclid(1_000_000_000)).map_err(|_| named(io::ErrorKind::InvalidInput.into()))?;
+        let modified =
+            Timespec { tv_sec: seconds, tv_nsec: i64::try_from(modified_ns.rem_euclid(1_000_000_000)).expect("below a second") };
+        let times = Timestamps { last_access: omitted, last_modification: modified };
+        rustix::fs::utimensat(folder.as_fd(), path.file_name(), &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|errno| named(errno.into()))?;
+        self.identity(account, path)
     }
 
     /// Puts a staged file under its name: replaces a file of that name atomically, fsyncs the folder.
@@ -419,6 +472,44 @@ mod tests {
             Err(HomeError::Missing { .. })
         ));
         assert_eq!(std::fs::read_dir(house.dir.path().join("spool/incoming")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn folders_are_made_inside_and_nowhere_else() {
+        let house = house();
+        let make = |path: &str| house.homes.make_folders(&house.alice, &at(path));
+        make("/x").unwrap();
+        make("/a/b/c/x").unwrap();
+        make("/a/b/d/x").unwrap();
+        house.install("/a/b/c/x", b"x").unwrap();
+        assert!(matches!(make("/a/b/c/x/y"), Err(HomeError::NotAPlace { .. })), "a file stands in the way");
+        std::fs::create_dir(house.dir.path().join("outside")).unwrap();
+        symlink(house.dir.path().join("outside"), house.home().join("link")).unwrap();
+        symlink("nowhere", house.home().join("loose")).unwrap();
+        for path in ["/link/a/x", "/link/x", "/loose/x"] {
+            assert!(make(path).is_err() && house.install(path, b"x").is_err(), "{path}");
+        }
+        assert_eq!(std::fs::read_dir(house.dir.path().join("outside")).unwrap().count(), 0);
+        make(&format!("{}/x", "/d".repeat(DEEPEST))).unwrap();
+        assert!(matches!(make(&format!("{}/x", "/e".repeat(DEEPEST + 1))), Err(HomeError::NotAPlace { .. })));
+        assert!(!house.home().join("e").exists());
+    }
+
+    #[test]
+    fn times_are_set_but_not_through_symlinks() {
+        let house = house();
+        let before = house.install("/a.jpg", b"x").unwrap();
+        let later = 1_577_934_245_000_000_007;
+        let after = house.homes.set_modified(&house.alice, &at("/a.jpg"), later).unwrap().unwrap();
+        assert_eq!(after, FileIdentity { modified_ns: later, ..before });
+        assert_eq!(house.homes.set_modified(&house.alice, &at("/a.jpg"), -5).unwrap().unwrap().modified_ns, -5);
+        let outside = house.dir.path().join("outside");
+        std::fs::write(&outside, b"x").unwrap();
+        let untouched = outside.metadata().unwrap().modified().unwrap();
+        symlink(&outside, house.home().join("link")).unwrap();
+        assert_eq!(house.homes.set_modified(&house.alice, &at("/link"), later).unwrap(), None);
+        assert_eq!(outside.metadata().unwrap().modified().unwrap(), untouched);
+        assert!(matches!(house.homes.set_modified(&house.alice, &at("/b.jpg"), later), Err(HomeError::Missing { .. })));
     }
 
     #[test]

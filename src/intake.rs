@@ -157,6 +157,19 @@ impl Intake {
         let (inner, account, from, to) = (Arc::clone(&self.inner), account.clone(), from.clone(), to.clone());
         to_its_end(async move { inner.renamed(account, from, to).await }).await
     }
+
+    /// A client gives a file (or folder) another time of modification. Its jobs know it by the new one too
+    /// before it has it: whenever the daemon is killed, no scan takes it for a new upload.
+    pub async fn set_modified(&self, account: &AccountName, path: &VirtualPath, modified: SystemTime) -> Result<(), IntakeError> {
+        let (inner, account, path) = (Arc::clone(&self.inner), account.clone(), path.clone());
+        to_its_end(async move { inner.set_modified(account, path, modified).await }).await
+    }
+}
+
+/// Nanoseconds since 1970, before it negative.
+fn nanoseconds(time: SystemTime) -> i128 {
+    let size = |span: std::time::Duration| i128::try_from(span.as_nanos()).unwrap_or(i128::MAX);
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or_else(|before| -size(before.duration()), size)
 }
 
 /// Runs to its end whether or not the caller waits for it.
@@ -373,6 +386,30 @@ impl Inner {
         }
         self.queue.relocate(account, from, to).await?;
         Ok(Accepted::Stored)
+    }
+
+    async fn set_modified(
+        self: Arc<Self>,
+        account: AccountName,
+        path: VirtualPath,
+        modified: SystemTime,
+    ) -> Result<(), IntakeError> {
+        let _slot = self.slots.enter(&account, &path).await;
+        let modified_ns = nanoseconds(modified);
+        let (inner, whose, which) = (Arc::clone(&self), account.clone(), path.clone());
+        let before = blocking(move || Ok(inner.homes.identity(&whose, &which)?)).await?;
+        if let Some(file) = before {
+            self.queue.retime(account.clone(), file, modified_ns).await?;
+        }
+        let (inner, whose) = (Arc::clone(&self), account.clone());
+        let after = blocking(move || Ok(inner.homes.set_modified(&whose, &path, modified_ns)?)).await?;
+        // A file system that keeps seconds only, or not that year, has made another time of it.
+        if let (Some(before), Some(after)) = (before, after)
+            && after.modified_ns != modified_ns
+        {
+            self.queue.retime(account, FileIdentity { modified_ns, ..before }, after.modified_ns).await?;
+        }
+        Ok(())
     }
 
     fn new_job(&self, account: AccountName, path: VirtualPath, spool: SpoolKey, identity: FileIdentity, door: Door) -> NewJob {

@@ -602,3 +602,25 @@ fn dialects_are_understood() {
     assert!(raw.reply().starts_with("226"));
     assert!(house.home(name).exists());
 }
+
+/// Pipelined: the user is gone when the transfer begins, or has just begun it. Either way there is an answer.
+#[test]
+fn rein_behind_a_transfer_ends_it() {
+    let house = House::open();
+    for round in 0..50 {
+        let mut raw = Raw::login(&house);
+        let mut data = raw.passive();
+        raw.send("STOR page.jpg\r\nREIN\r\n");
+        let mut replies = vec![raw.reply()];
+        let _ = data.write_all(b"page");
+        drop(data);
+        while replies.len() < 3 {
+            replies.push(raw.reply());
+        }
+        replies.iter_mut().for_each(|reply| reply.truncate(3));
+        assert!(replies.iter().any(|code| code == "220"), "round {round}: {replies:?}");
+        assert!(replies.iter().any(|code| ["226", "426"].contains(&code.as_str())), "round {round}: {replies:?}");
+        raw.expect("PWD", "530");
+    }
+    house.nothing_is_staged();
+}

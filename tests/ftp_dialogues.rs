@@ -13,12 +13,7 @@ fn folder() -> PathBuf {
 
 /// What does not hold yet, and why. A dialogue that begins to hold must be taken off the list: its test
 /// fails until it is.
-const OPEN: &[(&str, &str)] = &[
-    ("q16-deep-path", "ftp.make-folders is not a setting yet"),
-    ("q24-tls-without-close-notify", "accounts have no tls-eof = \"lenient\" yet"),
-    ("q27-names-in-a-charset", "accounts have no charset yet; names in any bytes are kept reversibly"),
-    ("q35-niceties", "MFMT and SITE UTIME do not change the time, because it identifies the upload"),
-];
+const OPEN: &[(&str, &str)] = &[("q24-tls-without-close-notify", "accounts have no tls-eof = \"lenient\" yet")];
 
 /// Held at some runs and not at others, so that it can be asserted neither way: not replayed.
 const UNSTEADY: &[(&str, &str)] = &[];

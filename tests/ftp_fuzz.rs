@@ -320,6 +320,18 @@ fn descriptors() -> Vec<String> {
     opened
 }
 
+/// Resident memory of this process, in MiB: server and clients.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// To standard error past the test's capture, so that `make fuzz` shows it while it runs.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "fuzz: {text}");
+}
+
 fn healthy(house: &House, tls: bool) {
     let mut wire = if tls { Wire::login_tls(house) } else { Wire::login(house) };
     let page = vec![7; 100_000];
@@ -352,11 +364,13 @@ fn fuzz(enough: impl Fn(u64) -> bool + Sync) -> u64 {
     let pair = certificate();
     let mut settings = pair.settings("require = \"no\"");
     settings.max_sessions_per_ip = 128;
+    settings.make_folders = true;
     settings.passive_ports = PortRange(3000..=9999);
     let house = House::open_with(settings, Duration::from_secs(2));
     let mut small = Account::new("small".parse().unwrap());
     small.quota = Some(ByteSize(200_000));
     small.max_upload = Some(ByteSize(50_000));
+    small.charset = Some("shift_jis".parse().unwrap());
     house.add(small);
     let outside = house.dir.path().join("outside");
     fs::create_dir(&outside).unwrap();
@@ -368,6 +382,8 @@ fn fuzz(enough: impl Fn(u64) -> bool + Sync) -> u64 {
     }
     house.eventually("the healthy sessions end", || house.stats.now().sessions_open == 0);
     let (before, around) = (descriptors(), names_in(house.dir.path()));
+    let (begun, memory) = (Instant::now(), resident());
+    let reported = AtomicU64::new(0);
     let corpus = corpus();
     let next = AtomicU64::new(first);
     std::thread::scope(|scope| {
@@ -379,6 +395,17 @@ fn fuzz(enough: impl Fn(u64) -> bool + Sync) -> u64 {
                     let _ = converse(number, house.address, &corpus);
                     if PANICS.lock().unwrap().len() > panics {
                         eprintln!("a panic in or about conversation {number}: FUZZ_ONE={number}");
+                    }
+                    let minutes = begun.elapsed().as_secs() / 60;
+                    if reported.fetch_max(minutes, Ordering::Relaxed) < minutes {
+                        let stats = house.stats.now();
+                        say(&format!(
+                            "{minutes} min: {} conversations, {} sessions open, {} descriptors, {} MiB",
+                            next.load(Ordering::Relaxed) - first,
+                            stats.sessions_open,
+                            descriptors().len(),
+                            resident()
+                        ));
                     }
                     if one.is_some() || enough(next.load(Ordering::Relaxed) - first) {
                         return;
@@ -410,15 +437,18 @@ fn fuzz(enough: impl Fn(u64) -> bool + Sync) -> u64 {
     let panics = std::mem::take(&mut *PANICS.lock().unwrap());
     assert!(panics.is_empty(), "{} panics, the first: {}", panics.len(), panics[0]);
     let stats = house.stats.now();
-    let _ = writeln!(
-        std::io::stderr(),
-        "fuzz: {done} conversations, {} uploads taken, {} broken, {} sessions turned away, {} descriptors before and {} after",
+    say(&format!(
+        "{done} conversations from {first} on in {} s, no panic; {} sessions open; {} uploads taken, {} broken, {} sessions turned \
+         away; descriptors {} before, {} after; memory {memory} MiB before, {} MiB after",
+        begun.elapsed().as_secs(),
+        stats.sessions_open,
         stats.uploads_total,
         stats.uploads_broken,
         stats.sessions_refused,
         before.len(),
-        after.len()
-    );
+        after.len(),
+        resident()
+    ));
     done
 }
 

@@ -10,12 +10,13 @@ use inkport::job::state::{RetryPolicy, State};
 use inkport::job::{Door, Job, JobId};
 use inkport::ocr::{Confidence, Engine, EngineError, Line, PageText, Quad};
 use inkport::queue::sqlite::{SqliteLedger, SqliteQueue};
-use inkport::queue::{DeliveryRecord, JobLedger};
+use inkport::queue::{DeliveryRecord, JobLedger, Queue};
 use inkport::spool::Spool;
-use inkport::worker::{Parts, Settings, Worker};
+use inkport::units::Timestamp;
+use inkport::worker::{Parts, Settings, Worker, publish};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 const POLICY: RetryPolicy = RetryPolicy { attempts: 2, backoff: Duration::from_millis(20) };
@@ -77,14 +78,17 @@ impl House {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("inkport.db");
-        let queue = SqliteQueue::open(&database, POLICY).unwrap();
-        let parts = Parts {
-            queue: queue.clone(),
-            ledger: SqliteLedger::open(&database).unwrap(),
-            spool: Spool::open(&folder.path().join("spool")).unwrap(),
-            homes: Homes::open(&folder.path().join("homes")).unwrap(),
-            accounts: Accounts::sqlite(&database).unwrap(),
+        let spool = Spool::open(&folder.path().join("spool")).unwrap();
+        let homes = Homes::open(&folder.path().join("homes")).unwrap();
+        let accounts = Accounts::sqlite(&database).unwrap();
+        // As the daemon does.
+        let (places, known) = ((spool.clone(), homes.clone()), accounts.clone());
+        let given_up = move |job: &Job, is_newest: bool| {
+            let account = known.find(&job.account).unwrap();
+            publish::given_up(&places.0, &places.1, job, is_newest, account.as_ref(), true)
         };
+        let queue = SqliteQueue::open_with(&database, POLICY, Box::new(given_up)).unwrap();
+        let parts = Parts { queue: queue.clone(), ledger: SqliteLedger::open(&database).unwrap(), spool, homes, accounts };
         let account: AccountName = "desk".parse().unwrap();
         parts.accounts.add(&Account { email: vec!["desk@example.org".into()], ..Account::new(account.clone()) }).unwrap();
         parts.homes.ensure(&account).unwrap();
@@ -205,4 +209,26 @@ async fn an_upload_that_is_gone_gets_its_mail_but_no_files_beside_nothing() {
     let (job, deliveries) = house.ended(id).await;
     assert_eq!((&job.state, deliveries.len()), (&State::Done, 1));
     assert_eq!(std::fs::read_dir(house.folder.path().join("homes/desk")).unwrap().count(), 0);
+}
+
+/// Workers that take the job and are never heard of again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_nobody_comes_back_from_is_told_of_like_any_other() {
+    let house = House::new();
+    let (old, new) = (house.upload("lost.pgm", READS).await, house.upload("lost.pgm", READS).await);
+    let mut now = Timestamp::from_system(SystemTime::now());
+    for id in [old, new] {
+        while !house.parts.ledger.show(id).unwrap().unwrap().0.state.is_final() {
+            let claimed = house.parts.queue.claim(Duration::from_secs(60), now).await.unwrap();
+            now = claimed.map_or(now.after(Duration::from_secs(60)), |lease| lease.until);
+        }
+        let (job, deliveries) = house.ended(id).await;
+        assert!(matches!(&job.state, State::Dead { reason } if reason.contains("stopped answering")), "{job:?}");
+        assert_eq!((job.attempt, deliveries.len()), (POLICY.attempts, 1), "its account is told once");
+        let there = house.folder.path().join("homes/desk/lost.pgm.error.json").exists();
+        assert_eq!(there, id == new, "only the newest upload of a name has files beside it");
+    }
+    let error = house.error("lost.pgm");
+    assert_eq!((error["code"].as_str(), error["attempts"].as_u64()), (Some("out-of-attempts"), Some(2)));
+    assert_eq!(error["job"], new.to_string());
 }

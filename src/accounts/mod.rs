@@ -115,6 +115,7 @@ mod tests {
             max_upload: Some(ByteSize(17)),
             language: vec!["de".to_owned()],
             pages_per_day: Some(9),
+            charset: Some("shift_jis".parse().unwrap()),
             ..named("front-desk")
         };
         accounts.add(&full).unwrap();

@@ -2,7 +2,7 @@
 //! not. Passwords come in by standard input or are generated; hashes never leave the store.
 
 use super::print::{clean, print, table};
-use crate::account::{Account, AccountName, Output, Role};
+use crate::account::{Account, AccountName, Charset, Output, Role};
 use crate::accounts::{Accounts, AccountsError, password};
 use crate::config::{AccountsSource, Config};
 use crate::delivery;
@@ -98,6 +98,9 @@ pub struct SettingArgs {
     /// Pages read in a day
     #[arg(long, value_name = "N")]
     pages_per_day: Option<u32>,
+    /// What its device writes file names in, if not UTF-8, as "shift_jis" or "windows-1252"
+    #[arg(long, value_name = "LABEL")]
+    charset: Option<Charset>,
     /// device uploads, app is a program, admin sees the status page too
     #[arg(long, value_name = "ROLE")]
     role: Option<Role>,
@@ -111,6 +114,7 @@ enum Clearable {
     MaxUpload,
     Language,
     PagesPerDay,
+    Charset,
 }
 
 /// No longer password is checked: hashing is work for the length.
@@ -149,6 +153,7 @@ impl SettingArgs {
         account.quota = self.quota.or(account.quota);
         account.max_upload = self.max_upload.or(account.max_upload);
         account.pages_per_day = self.pages_per_day.or(account.pages_per_day);
+        account.charset = self.charset.or(account.charset);
         account.role = self.role.unwrap_or(account.role);
     }
 
@@ -160,6 +165,7 @@ impl SettingArgs {
             && self.quota.is_none()
             && self.max_upload.is_none()
             && self.pages_per_day.is_none()
+            && self.charset.is_none()
             && self.role.is_none()
     }
 }
@@ -242,6 +248,7 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
             Clearable::MaxUpload => account.max_upload = None,
             Clearable::Language => account.language.clear(),
             Clearable::PagesPerDay => account.pages_per_day = None,
+            Clearable::Charset => account.charset = None,
         }
     }
     args.settings.apply(&mut account);
@@ -345,6 +352,7 @@ fn to_json(account: &Account) -> Value {
         "max_upload": account.max_upload.map(|size| size.0),
         "language": account.language,
         "pages_per_day": account.pages_per_day,
+        "charset": account.charset,
         "created_at": account.created_at,
     })
 }

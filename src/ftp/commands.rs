@@ -9,12 +9,13 @@ use super::auth::User;
 use super::listing::Entry;
 use super::lists::{Facts, Options, fits, pattern};
 use super::session::{Session, lock};
-use super::storage::{Storage, relative, virtual_path};
+use super::storage::{Storage, relative};
 use super::{blocking, sidecars};
+use crate::account::VirtualPath;
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, ReplyText, SiteCommandContext, SiteCommandHandler};
 use std::path::{Path, PathBuf};
-use unftp_core::storage::{Error, ErrorKind, Fileinfo, Metadata};
+use unftp_core::storage::{Error, ErrorKind, Fileinfo, Metadata, StorageBackend};
 
 /// What is asked of [`Answers`].
 pub(super) const VERBS: [&str; 20] = [
@@ -132,7 +133,11 @@ fn language(tag: &str) -> Reply {
 fn options(session: &Session, arguments: &str, is_logged_in: bool) -> Reply {
     let (option, rest) = arguments.split_once(' ').unwrap_or((arguments, ""));
     match option.to_ascii_uppercase().as_str() {
-        "UTF8" | "UTF-8" => Reply::new(ReplyCode::CommandOkay, "Always in UTF-8 mode, other bytes are kept as they are"),
+        "UTF8" | "UTF-8" => {
+            // Only accounts with a character set of their own hear a difference.
+            session.set_utf8(!rest.eq_ignore_ascii_case("OFF"));
+            Reply::new(ReplyCode::CommandOkay, "Names are in UTF-8, other bytes are kept as they are")
+        }
         "MLST" => match Facts::chosen(rest.trim_start()) {
             Some(facts) => {
                 let told = format!("MLST OPTS {}", facts.names());
@@ -212,7 +217,7 @@ async fn store(context: &Context, user: &User) -> Reply {
             "A file is taken whole or not at all: send it from its beginning, under a new name",
         );
     }
-    match virtual_path(&path) {
+    match Storage::place(user, &path) {
         Ok(path) => context.storage.may_come(user, &path).await.map_or_else(|error| told(&error), |()| GO_ON),
         Err(error) => told(&error),
     }
@@ -226,7 +231,7 @@ async fn retrieve(context: &Context, user: &User) -> Result<Reply, Reply> {
         Ok(entry) if entry.is_file() && entry.len() < context.position => {
             Err(Reply::new(ReplyCode::PageTypeUnknown, "The file ends before that position"))
         }
-        Err(_) if virtual_path(&path).map_or(true, |path| sidecars::upload_of(&path).is_none()) => Err(not_found()),
+        Err(_) if Storage::place(user, &path).map_or(true, |path| sidecars::upload_of(&path).is_none()) => Err(not_found()),
         _ => Ok(GO_ON),
     }
 }
@@ -245,10 +250,9 @@ async fn size(context: &Context, user: &User) -> Result<Reply, Reply> {
 async fn facts(context: &Context, user: &User) -> Result<Reply, Reply> {
     let path = place(context);
     let entry = entry(user, &path).await?;
-    let shown = match relative(&path) {
-        Ok(path) if path != "." => format!("/{path}"),
-        _ => "/".to_owned(),
-    };
+    // As the client spells it, but whole.
+    let shown =
+        path.to_str().and_then(|path| VirtualPath::new(path).ok()).map_or_else(|| "/".to_owned(), |path| path.to_string());
     let line = format!(" {} {shown}", lock(&context.storage.session.facts).of(&entry));
     Ok(Reply::new_multiline(ReplyCode::FileActionOkay, [" Listing", &line, "End"]))
 }
@@ -328,12 +332,11 @@ async fn find(context: &Context, user: &User) -> Result<Found, Reply> {
 }
 
 async fn entries(context: &Context, user: &User, named: &str) -> Result<Vec<Fileinfo<PathBuf, Entry>>, Reply> {
-    let path = relative(&context.cwd.join(named)).map_err(|error| told(&error))?;
-    user.home.list(&path).await.map_err(|_| not_found())
+    context.storage.list(user, context.cwd.join(named)).await.map_err(|_| not_found())
 }
 
 async fn entry(user: &User, path: &Path) -> Result<Entry, Reply> {
-    let path = relative(path).map_err(|error| told(&error))?;
+    let path = relative(user, path).map_err(|error| told(&error))?;
     user.home.entry(&path).await.map_err(|_| not_found())
 }
 

@@ -6,6 +6,7 @@
 
 use super::blocking;
 use crate::account::VirtualPath;
+use crate::homes::DEEPEST;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, MetadataExt, PermissionsExt};
 use std::io;
@@ -63,12 +64,23 @@ impl Home {
         blocking(move || list(&dir, &path)).await
     }
 
-    /// Fails unless a file could be put under this name: its folder is there, and no folder has the
-    /// name. Blocking. Whether it really can is found out when it is put there.
-    pub fn must_have_room_for(&self, path: &VirtualPath) -> io::Result<()> {
-        let folder = path.folder();
-        if !folder.is_empty() && !self.dir.metadata(folder)?.is_dir() {
-            return Err(io::ErrorKind::NotADirectory.into());
+    /// Fails unless a file could be put under this name: its folder is there (or could be made, if
+    /// `make_folders`), and no folder has the name. Blocking. Whether it really can is found out when it is
+    /// put there.
+    pub fn must_have_room_for(&self, path: &VirtualPath, make_folders: bool) -> io::Result<()> {
+        let mut folder = path.folder();
+        while !folder.is_empty() {
+            match self.dir.metadata(folder) {
+                Ok(found) if found.is_dir() => break,
+                Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                Err(error) if make_folders && error.kind() == io::ErrorKind::NotFound => {
+                    folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if folder != path.folder() {
+            return if path.folder().split('/').count() > DEEPEST { Err(io::ErrorKind::InvalidFilename.into()) } else { Ok(()) };
         }
         match self.dir.symlink_metadata(path.relative()) {
             Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
@@ -214,7 +226,7 @@ mod tests {
     #[test]
     fn places_are_looked_at_before_an_upload() {
         let (_folder, home) = home();
-        let room = |path: &str| home.must_have_room_for(&VirtualPath::new(path).unwrap()).map_err(|error| error.kind());
+        let room = |path: &str| home.must_have_room_for(&VirtualPath::new(path).unwrap(), false).map_err(|error| error.kind());
         for path in ["/new.jpg", "/b.jpg", "/a/new.jpg", "/out"] {
             assert_eq!(room(path), Ok(()), "{path}");
         }
@@ -222,6 +234,15 @@ mod tests {
         assert_eq!(room("/missing/new.jpg"), Err(io::ErrorKind::NotFound));
         assert_eq!(room(&format!("/{}", "x".repeat(256))), Err(io::ErrorKind::InvalidFilename));
         for path in ["/out/new.jpg", "/b.jpg/new.jpg"] {
+            assert!(room(path).is_err(), "{path}");
+        }
+        let room = |path: &str| home.must_have_room_for(&VirtualPath::new(path).unwrap(), true).map_err(|error| error.kind());
+        for path in ["/missing/new.jpg", "/a/b/c/new.jpg", "/b.jpg"] {
+            assert_eq!(room(path), Ok(()), "{path}");
+        }
+        assert_eq!(room("/a"), Err(io::ErrorKind::IsADirectory));
+        assert_eq!(room(&format!("{}/new.jpg", "/d".repeat(DEEPEST + 1))), Err(io::ErrorKind::InvalidFilename));
+        for path in ["/out/x/new.jpg", "/b.jpg/x/new.jpg"] {
             assert!(room(path).is_err(), "{path}");
         }
     }

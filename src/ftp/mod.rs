@@ -24,6 +24,7 @@ use std::time::Duration;
 
 mod ascii;
 mod auth;
+mod charset;
 mod commands;
 mod listing;
 mod lists;
@@ -74,6 +75,8 @@ struct Parts {
     stats: Arc<Stats>,
     /// A transfer without a byte for this long is broken.
     stall: Duration,
+    /// `ftp.make-folders`
+    make_folders: bool,
     draining: AtomicBool,
 }
 

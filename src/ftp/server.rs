@@ -73,7 +73,15 @@ impl Ftp {
         let sessions = Sessions::new(Arc::clone(&stats), settings.max_sessions, settings.max_sessions_per_ip);
         let hall = Hall {
             gate: Arc::new(Gate::new(logins, homes.clone(), Arc::clone(&stats))),
-            parts: Arc::new(Parts { homes, intake, ledger, stats, stall, draining: AtomicBool::new(false) }),
+            parts: Arc::new(Parts {
+                homes,
+                intake,
+                ledger,
+                stats,
+                stall,
+                make_folders: settings.make_folders,
+                draining: AtomicBool::new(false),
+            }),
             sessions: Arc::new(sessions),
             passive_ports: PassivePorts::new(),
             numbers: AtomicU64::new(1),
@@ -184,7 +192,8 @@ impl Hall {
             .active_passive_mode(ActivePassiveMode::ActiveAndPassive)
             .site_command("CHMOD", Site::Mode)
             .site_command("UTIME", Site::Time)
-            .site_command("MFMT", Site::TimeAsFact);
+            .site_command("MFMT", Site::TimeAsFact)
+            .command("MDTM", Site::TimeOrName);
         for verb in VERBS {
             builder = builder.command(verb, Answers { tls: self.tls.is_some() });
         }

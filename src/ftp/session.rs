@@ -108,6 +108,7 @@ pub(super) struct Session {
     pub allowance: Mutex<Option<(VirtualPath, u64)>>,
     ascii: AtomicBool,
     logged_in: AtomicBool,
+    utf8: AtomicBool,
     uploads: Mutex<Uploads>,
 }
 
@@ -128,6 +129,7 @@ impl Session {
             allowance: Mutex::default(),
             ascii: AtomicBool::new(false),
             logged_in: AtomicBool::new(false),
+            utf8: AtomicBool::new(false),
             uploads: Mutex::new(Uploads { running: 0, last_end: None }),
         }
     }
@@ -151,6 +153,15 @@ impl Session {
 
     pub fn is_logged_in(&self) -> bool {
         self.logged_in.load(Ordering::Relaxed)
+    }
+
+    /// The client said whether it reads names in UTF-8 (OPTS UTF8).
+    pub fn set_utf8(&self, on: bool) {
+        self.utf8.store(on, Ordering::Relaxed);
+    }
+
+    pub fn is_utf8(&self) -> bool {
+        self.utf8.load(Ordering::Relaxed)
     }
 
     /// No upload runs, and the last one ended at least `linger` ago, so its reply is on its way.

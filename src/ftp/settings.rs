@@ -24,6 +24,8 @@ pub struct Settings {
     pub idle_timeout: Span,
     pub max_sessions: usize,
     pub max_sessions_per_ip: usize,
+    /// Whether folders that an upload or a rename names are made where they are missing.
+    pub make_folders: bool,
     /// Absent: plain FTP only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
@@ -38,6 +40,7 @@ impl Default for Settings {
             idle_timeout: Span(Duration::from_secs(600)),
             max_sessions: 512,
             max_sessions_per_ip: 64,
+            make_folders: false,
             tls: None,
         }
     }

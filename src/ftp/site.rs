@@ -1,12 +1,13 @@
-//! `SITE CHMOD`, `SITE UTIME` and `MFMT`. Modes are set, as far as documents stay readable for
-//! the daemon. Times are accepted, so that clients which keep them do not take an upload for failed, but stay
-//! ours: a document is known by its time of modification, and a changed one would be read again.
+//! `SITE CHMOD`, `SITE UTIME`, `MFMT`, and `MDTM` with a time or without. Modes are set, as far as documents
+//! stay readable for the daemon. Times are set by `intake`, since a document is known by its time of
+//! modification and would be read again.
 
 use super::auth::User;
 use super::storage::{Storage, relative};
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, SiteCommandContext, SiteCommandHandler};
-use time::OffsetDateTime;
+use std::time::SystemTime;
+use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 use unftp_core::storage::Metadata;
 
 /// What a client asks for.
@@ -14,25 +15,40 @@ use unftp_core::storage::Metadata;
 pub(super) enum Site {
     /// `SITE CHMOD mode path`
     Mode,
-    /// `SITE UTIME time path`, or `SITE UTIME path time time time UTC`
+    /// `SITE UTIME time path`, or `SITE UTIME path time time time UTC` (last read, last changed, made)
     Time,
     /// `MFMT time path`, which is answered with the time that holds
     TimeAsFact,
+    /// `MDTM time path`, which older clients say for MFMT; but it may be the question after a file whose name
+    /// begins like that.
+    TimeOrName,
+}
+
+/// The arguments, understood.
+#[derive(Debug, PartialEq)]
+enum Asked<'a> {
+    Mode(u32, &'a str),
+    Time(SystemTime, &'a str),
 }
 
 impl Site {
-    /// The path among the arguments; `None` where they make no sense.
-    fn path(self, arguments: &str) -> Option<&str> {
+    /// `None` where they make no sense.
+    fn asked(self, arguments: &str) -> Option<Asked<'_>> {
         let (first, rest) = arguments.split_once(' ')?;
-        let named = match self {
-            Site::Mode => mode(first).map(|_| rest),
+        let asked = match self {
+            Site::Mode => Asked::Mode(mode(first)?, rest),
             Site::Time => match arguments.strip_suffix(" UTC") {
-                Some(path_and_times) => path_and_times.rsplitn(4, ' ').nth(3),
-                None => is_time(first).then_some(rest),
+                Some(path_and_times) => {
+                    let mut from_the_end = path_and_times.rsplitn(4, ' ');
+                    let [_made, modified, _read] = [from_the_end.next()?, from_the_end.next()?, from_the_end.next()?];
+                    Asked::Time(instant(modified)?, from_the_end.next()?)
+                }
+                None => Asked::Time(instant(first)?, rest),
             },
-            Site::TimeAsFact => is_time(first).then_some(rest),
+            Site::TimeAsFact | Site::TimeOrName => Asked::Time(instant(first)?, rest),
         };
-        named.filter(|path| !path.is_empty())
+        let (Asked::Mode(_, path) | Asked::Time(_, path)) = &asked;
+        (!path.is_empty()).then_some(asked)
     }
 }
 
@@ -42,51 +58,75 @@ fn mode(text: &str) -> Option<u32> {
     octal.then(|| u32::from_str_radix(text, 8).ok()).flatten()
 }
 
-/// Twelve digits or more, of which the first say a month and a day that exist.
-fn is_time(text: &str) -> bool {
-    let digits = text.split_once('.').map_or(text, |(whole, _)| whole);
-    let number = |range| digits.get(range).and_then(|part: &str| part.parse::<u8>().ok());
-    (12..=14).contains(&digits.len())
-        && digits.bytes().all(|byte| byte.is_ascii_digit())
-        && number(4..6).is_some_and(|month| (1..=12).contains(&month))
-        && number(6..8).is_some_and(|day| (1..=31).contains(&day))
+/// `YYYYMMDDhhmm`, `YYYYMMDDhhmmss`, or that with a fraction (RFC 3659), in UTC.
+fn instant(text: &str) -> Option<SystemTime> {
+    let (digits, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !matches!(digits.len(), 12 | 14) || !is_number(digits) || !is_number(fraction) {
+        return None;
+    }
+    let number = |range| digits.get(range).map_or(Some(0), |part: &str| part.parse::<u8>().ok());
+    let month = Month::try_from(number(4..6)?).ok()?;
+    let date = Date::from_calendar_date(digits[..4].parse().ok()?, month, number(6..8)?).ok()?;
+    // Nine digits are a fraction that the disk can keep.
+    let nanoseconds: u32 = format!("{fraction:0<9}")[..9].parse().ok()?;
+    let time = Time::from_hms_nano(number(8..10)?, number(10..12)?, number(12..14)?, nanoseconds).ok()?;
+    Some(PrimitiveDateTime::new(date, time).assume_utc().into())
+}
+
+/// As MDTM and the fact `modify` tell it.
+fn shown(time: SystemTime) -> String {
+    let at = OffsetDateTime::from(time);
+    let (date, time) = (at.date(), at.time());
+    format!(
+        "{:04}{:02}{:02}{:02}{:02}{:02}",
+        date.year(),
+        u8::from(date.month()),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
+    )
 }
 
 #[async_trait]
 impl SiteCommandHandler<Storage, User> for Site {
     async fn handle(&self, context: &SiteCommandContext<Storage, User>) -> Reply {
-        let Some(path) = self.path(&context.arguments) else {
-            return Reply::new(ReplyCode::ParameterSyntaxError, "Invalid parameter");
-        };
+        let arguments = context.arguments.as_str();
         let Some(user) = context.user.as_ref() else {
             return Reply::new(ReplyCode::NotLoggedIn, "Please authenticate");
         };
+        if matches!(self, Site::TimeOrName)
+            && let Ok(place) = relative(user, &context.cwd.join(arguments))
+            && let Ok(entry) = user.home.entry(&place).await
+            && !entry.is_dir()
+            && let Ok(modified) = entry.modified()
+        {
+            return Reply::new_with_string(ReplyCode::FileStatus, shown(modified));
+        }
         let not_found = || Reply::new(ReplyCode::FileError, "File not found");
-        let Ok(place) = relative(&context.cwd.join(path)) else { return not_found() };
-        let Ok(entry) = user.home.entry(&place).await else { return not_found() };
-        match (self, entry.modified()) {
-            (Site::Mode, _) => {
-                let mode = context.arguments.split(' ').next().and_then(mode).unwrap_or(0o600);
-                match user.home.set_mode(&place, mode).await {
-                    Ok(()) => Reply::new(ReplyCode::CommandOkay, "Mode set"),
-                    Err(_) => Reply::new(ReplyCode::FileError, "The mode cannot be set"),
-                }
-            }
-            (Site::TimeAsFact, Ok(modified)) => {
-                let at = OffsetDateTime::from(modified);
-                let (date, time) = (at.date(), at.time());
-                let text = format!(
-                    "Modify={:04}{:02}{:02}{:02}{:02}{:02}; {path}",
-                    date.year(),
-                    u8::from(date.month()),
-                    date.day(),
-                    time.hour(),
-                    time.minute(),
-                    time.second()
-                );
-                Reply::new_with_string(ReplyCode::FileStatus, text)
-            }
-            _ => Reply::new(ReplyCode::CommandOkay, "Noted, the server keeps its own times"),
+        let Some(asked) = self.asked(arguments) else {
+            return match self {
+                // The name of a file that is not there.
+                Site::TimeOrName => not_found(),
+                _ => Reply::new(ReplyCode::ParameterSyntaxError, "Invalid parameter"),
+            };
+        };
+        let (Asked::Mode(_, path) | Asked::Time(_, path)) = asked;
+        let Ok(place) = relative(user, &context.cwd.join(path)) else { return not_found() };
+        if user.home.entry(&place).await.is_err() {
+            return not_found();
+        }
+        match asked {
+            Asked::Mode(mode, _) => match user.home.set_mode(&place, mode).await {
+                Ok(()) => Reply::new(ReplyCode::CommandOkay, "Mode set"),
+                Err(_) => Reply::new(ReplyCode::FileError, "The mode cannot be set"),
+            },
+            Asked::Time(time, path) => match context.storage.set_modified(user, &context.cwd.join(path), time).await {
+                Ok(()) if matches!(self, Site::Time) => Reply::new(ReplyCode::CommandOkay, "Time set"),
+                Ok(()) => Reply::new_with_string(ReplyCode::FileStatus, format!("Modify={}; {path}", shown(time))),
+                Err(_) => Reply::new(ReplyCode::FileError, "The time cannot be set"),
+            },
         }
     }
 }
@@ -95,18 +135,46 @@ impl SiteCommandHandler<Storage, User> for Site {
 mod tests {
     use super::*;
 
+    fn at(seconds: u64, nanoseconds: u32) -> SystemTime {
+        SystemTime::UNIX_EPOCH + std::time::Duration::new(seconds, nanoseconds)
+    }
+
     #[test]
-    fn paths_are_found_among_the_arguments() {
-        assert_eq!(Site::Mode.path("644 a b.pdf"), Some("a b.pdf"));
-        for wrong in ["u+x a.pdf", "778 a.pdf", "-177 a.pdf", "7 a.pdf"] {
-            assert_eq!(Site::Mode.path(wrong), None, "{wrong}");
+    fn arguments_are_understood() {
+        assert_eq!(Site::Mode.asked("644 a b.pdf"), Some(Asked::Mode(0o644, "a b.pdf")));
+        for wrong in ["u+x a.pdf", "778 a.pdf", "-177 a.pdf", "7 a.pdf", "644", "644 "] {
+            assert_eq!(Site::Mode.asked(wrong), None, "{wrong}");
         }
-        assert_eq!(Site::Mode.path("644"), None);
-        assert_eq!(Site::Time.path("20260102030405 a b.pdf"), Some("a b.pdf"));
-        assert_eq!(Site::Time.path("a b.pdf 20260102030405 20260102030405 20260102030405 UTC"), Some("a b.pdf"));
-        assert_eq!(Site::TimeAsFact.path("20260102030405.123 a.pdf"), Some("a.pdf"));
-        for wrong in ["a.pdf", "20261302030405 a.pdf", "2026 a.pdf", "20260102030405 "] {
-            assert_eq!(Site::TimeAsFact.path(wrong), None, "{wrong}");
+        let then = at(1_767_323_045, 0);
+        assert_eq!(Site::Time.asked("20260102030405 a b.pdf"), Some(Asked::Time(then, "a b.pdf")));
+        assert_eq!(
+            Site::Time.asked("a b.pdf 20250102030405 20260102030405 20240102030405 UTC"),
+            Some(Asked::Time(then, "a b.pdf"))
+        );
+        assert_eq!(Site::Time.asked("202601020304 a.pdf"), Some(Asked::Time(at(1_767_323_040, 0), "a.pdf")));
+        assert_eq!(
+            Site::TimeAsFact.asked("20260102030405.123 a.pdf"),
+            Some(Asked::Time(at(1_767_323_045, 123_000_000), "a.pdf"))
+        );
+        for wrong in [
+            "a.pdf",
+            "20261302030405 a.pdf",
+            "20260230030405 a.pdf",
+            "20260102240405 a.pdf",
+            "2026010203045 a.pdf",
+            "2026 a.pdf",
+            "20260102030405 ",
+            "20260102030405.x a.pdf",
+        ] {
+            assert_eq!(Site::TimeAsFact.asked(wrong), None, "{wrong}");
+        }
+        assert_eq!(Site::Time.asked("20260102030405 20260102030405 UTC"), None, "no path");
+    }
+
+    #[test]
+    fn times_are_shown_as_they_are_sent() {
+        for text in ["20260102030405", "19691231235959", "20240229000000"] {
+            assert_eq!(shown(instant(text).unwrap()), text);
         }
     }
 }

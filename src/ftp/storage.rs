@@ -7,11 +7,12 @@
 
 use super::ascii::{self, Received, ToWire};
 use super::auth::User;
+use super::charset;
 use super::listing::Entry;
 use super::receive::{ReceiveError, receive};
 use super::session::{Session, UploadGuard, lock};
 use super::{Parts, blocking, sidecars};
-use crate::account::{Account, VirtualPath};
+use crate::account::{Account, Charset, VirtualPath};
 use crate::homes::{HomeError, Homes};
 use crate::intake::{IntakeError, Upload};
 use crate::job::Door;
@@ -23,7 +24,7 @@ use std::fmt::Debug;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use unftp_core::storage::{Error, ErrorKind, FEATURE_RESTART, Fileinfo, Metadata, Result, StorageBackend};
 
@@ -58,6 +59,8 @@ impl Storage {
         let known = lock(&self.session.allowance).take().filter(|(name, _)| name == path).map(|(_, allowance)| allowance);
         let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target, known))).await.map_err(PutError::Panicked)? };
         let staged = receive(input, begin, &self.session.control, self.parts.stall).await?;
+        // Only now: a broken transfer leaves no folders either.
+        self.make_folders(user, path).await?;
         let bytes = staged.bytes();
         let upload = Upload { account: user.account.name.clone(), path: path.clone(), staged, door: Door::Ftp };
         let accepted = self.parts.intake.accept(upload).await?;
@@ -114,9 +117,36 @@ impl Storage {
         error.reply()
     }
 
+    /// Where `ftp.make-folders` says so: the folders that hold `path`. They stay if what they are for fails
+    /// after all, since another session may rely on them by then.
+    async fn make_folders(&self, user: &User, path: &VirtualPath) -> std::result::Result<(), PutError> {
+        if !self.parts.make_folders || path.folder().is_empty() {
+            return Ok(());
+        }
+        let (homes, account, path) = (self.parts.homes.clone(), user.account.name.clone(), path.clone());
+        Ok(blocking(move || Ok(homes.make_folders(&account, &path))).await.map_err(PutError::Panicked)??)
+    }
+
+    /// Another time of modification, by way of `intake`.
+    pub(super) async fn set_modified(&self, user: &User, path: &Path, modified: SystemTime) -> Result<()> {
+        let path = Self::place(user, path)?;
+        self.parts.intake.set_modified(&user.account.name, &path, modified).await.map_err(|error| {
+            tracing::warn!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "a time of modification was not set");
+            Error::new(intake_kind(&error), error)
+        })
+    }
+
+    /// The name that a file may have, of what the client called it. libunftp has put the working folder
+    /// before it.
+    pub(super) fn place(user: &User, path: &Path) -> Result<VirtualPath> {
+        let text = path.to_str().map(|text| charset::heard(user.account.charset, text));
+        let named = text.and_then(|text| VirtualPath::new(&text).ok());
+        named.ok_or_else(|| ErrorKind::FileNameNotAllowedError.into())
+    }
+
     /// Opens what RETR asks for; first waits, if it is a sidecar that is about to be written.
     async fn open(&self, user: &User, path: &Path, start: u64) -> Result<tokio::fs::File> {
-        let path = virtual_path(path)?;
+        let path = Self::place(user, path)?;
         self.wait_for_sidecar(&user.account, &path).await?;
         let (homes, name) = (self.parts.homes.clone(), user.account.name.clone());
         let file = blocking(move || {
@@ -220,7 +250,7 @@ impl PutError {
 fn begin(parts: &Parts, user: &User, path: &VirtualPath, known: Option<u64>) -> std::result::Result<(Staging, u64), PutError> {
     let limit = match known {
         Some(limit) => {
-            user.home.must_have_room_for(path).map_err(PutError::NoPlace)?;
+            user.home.must_have_room_for(path, parts.make_folders).map_err(PutError::NoPlace)?;
             limit
         }
         None => allowance(parts, user, Some(path))?,
@@ -232,7 +262,7 @@ fn begin(parts: &Parts, user: &User, path: &VirtualPath, known: Option<u64>) -> 
 fn allowance(parts: &Parts, user: &User, path: Option<&VirtualPath>) -> std::result::Result<u64, PutError> {
     let account = &user.account;
     if let Some(path) = path {
-        user.home.must_have_room_for(path).map_err(PutError::NoPlace)?;
+        user.home.must_have_room_for(path, parts.make_folders).map_err(PutError::NoPlace)?;
     }
     let mut limit = parts.intake.limits().max_upload;
     if let Some(own) = account.max_upload {
@@ -273,14 +303,24 @@ impl StorageBackend<User> for Storage {
     }
 
     async fn metadata<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Entry> {
-        user.home.entry(&relative(path.as_ref())?).await.map_err(refuse_io)
+        user.home.entry(&relative(user, path.as_ref())?).await.map_err(refuse_io)
     }
 
     async fn list<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<Vec<Fileinfo<PathBuf, Entry>>>
     where
         Entry: Metadata,
     {
-        user.home.list(&relative(path.as_ref())?).await.map_err(refuse_io)
+        let path = relative(user, path.as_ref())?;
+        let mut listed = user.home.list(&path).await.map_err(refuse_io)?;
+        if user.account.charset.is_some() {
+            let utf8 = self.session.is_utf8();
+            for entry in &mut listed {
+                if let Some(name) = entry.path.to_str() {
+                    entry.path = PathBuf::from(charset::told(user.account.charset, utf8, name).into_owned());
+                }
+            }
+        }
+        Ok(listed)
     }
 
     /// What [`super::commands`] has made when the listing was asked for; so does [`StorageBackend::nlst`].
@@ -354,7 +394,7 @@ impl StorageBackend<User> for Storage {
             let text = "A file is taken whole or not at all: send it from its beginning, under a new name";
             return Err(Error::new(ErrorKind::CommandNotImplemented, ReplyText(text.to_owned())));
         }
-        let path = virtual_path(path.as_ref())?;
+        let path = Self::place(user, path.as_ref())?;
         let running = UploadGuard::begin(&self.parts.stats, &self.session);
         let taken = if self.session.is_ascii() {
             self.take(user, Received::new(input), &path).await
@@ -371,17 +411,18 @@ impl StorageBackend<User> for Storage {
     }
 
     async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        user.home.files.del(user, relative(path.as_ref())?).await
+        user.home.files.del(user, relative(user, path.as_ref())?).await
     }
 
     async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        user.home.files.mkd(user, relative(path.as_ref())?).await
+        user.home.files.mkd(user, relative(user, path.as_ref())?).await
     }
 
     /// The rename itself; then intake makes it durable and does whatever it means to a job. Were the
     /// daemon killed in between, the scan at the next start would find the file under its new name.
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &User, from: P, to: P) -> Result<()> {
-        let (from, to) = (virtual_path(from.as_ref())?, virtual_path(to.as_ref())?);
+        let (from, to) = (Self::place(user, from.as_ref())?, Self::place(user, to.as_ref())?);
+        self.make_folders(user, &to).await.map_err(|error| Error::new(error.kind(), error))?;
         user.home.files.rename(user, from.relative(), to.relative()).await?;
         match self.parts.intake.renamed(&user.account.name, &from, &to).await {
             Ok(accepted) => {
@@ -396,7 +437,7 @@ impl StorageBackend<User> for Storage {
     }
 
     async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        let path = relative(path.as_ref())?;
+        let path = relative(user, path.as_ref())?;
         if path == "." {
             return Err(ErrorKind::PermissionDenied.into());
         }
@@ -404,23 +445,21 @@ impl StorageBackend<User> for Storage {
     }
 
     async fn cwd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        user.home.must_be_folder(&relative(path.as_ref())?).await.map_err(refuse_io)
+        user.home.must_be_folder(&relative(user, path.as_ref())?).await.map_err(refuse_io)
     }
-}
-
-/// A name that a file may have. libunftp has put the working folder before it.
-pub(super) fn virtual_path(path: &Path) -> Result<VirtualPath> {
-    let named = path.to_str().and_then(|text| VirtualPath::new(text).ok());
-    named.ok_or_else(|| ErrorKind::FileNameNotAllowedError.into())
 }
 
 /// Relative to the home, `.` for the home itself.
-pub(super) fn relative(path: &Path) -> Result<String> {
-    let text = path.to_str().ok_or(ErrorKind::FileNameNotAllowedError)?;
+pub(super) fn relative(user: &User, path: &Path) -> Result<String> {
+    relative_in(user.account.charset, path)
+}
+
+fn relative_in(charset: Option<Charset>, path: &Path) -> Result<String> {
+    let text = charset::heard(charset, path.to_str().ok_or(ErrorKind::FileNameNotAllowedError)?);
     if text.contains('\0') {
         return Err(ErrorKind::FileNameNotAllowedError.into());
     }
-    Ok(VirtualPath::new(text).map_or_else(|_| ".".to_owned(), |path| path.relative().to_owned()))
+    Ok(VirtualPath::new(&text).map_or_else(|_| ".".to_owned(), |path| path.relative().to_owned()))
 }
 
 fn refuse_io(error: io::Error) -> Error {
@@ -501,10 +540,9 @@ mod tests {
     #[test]
     fn paths_stay_inside() {
         for (path, expected) in [("/", "."), ("/../..", "."), ("/a/../../b", "b"), ("/a/./b/", "a/b"), ("x", "x")] {
-            assert_eq!(relative(Path::new(path)).unwrap(), expected);
+            assert_eq!(relative_in(None, Path::new(path)).unwrap(), expected);
         }
-        assert!(relative(Path::new("/a\0b")).is_err());
-        assert!(virtual_path(Path::new("/a/..")).is_err(), "the home itself is no file");
+        assert!(relative_in(None, Path::new("/a\0b")).is_err());
     }
 
     #[test]

@@ -241,3 +241,39 @@ async fn a_drop_is_taken_once_and_again_when_it_changes() {
     assert!(matches!(large, Err(IntakeError::TooLarge { .. })));
     assert_eq!(house.spooled(), 2, "and nothing staged is left");
 }
+
+/// Whenever the daemon is killed while a client changes a file's time, the file is known after.
+#[tokio::test]
+async fn a_file_with_another_time_is_no_new_upload() {
+    let house = house();
+    let Accepted::Job(id) = house.accept("/scan.jpg", b"page").await.unwrap() else { panic!("no job") };
+    let then = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::new(seconds, 0);
+    let modified = || fs::metadata(house.home("scan.jpg")).unwrap().modified().unwrap();
+    let path = at("/scan.jpg");
+    let set = |seconds| house.intake.set_modified(&house.alice, &path, then(seconds));
+    set(1_577_934_245).await.unwrap();
+    assert_eq!(modified(), then(1_577_934_245));
+    assert_eq!(house.take("/scan.jpg").await, Accepted::Known(id));
+    // Its job is done, and the time changes again.
+    let lease = house.queue.claim(Duration::from_secs(60), now()).await.unwrap().unwrap();
+    house.queue.settle(id, lease.token, crate::queue::Outcome::Done, vec![], now()).await.unwrap();
+    set(5).await.unwrap();
+    assert_eq!((modified(), house.take("/scan.jpg").await), (then(5), Accepted::Known(id)));
+
+    // Killed after the row was told, before the file has its time: what `set_modified` does first, alone.
+    let file = house.intake.inner.homes.identity(&house.alice, &at("/scan.jpg")).unwrap().unwrap();
+    house.queue.retime(house.alice.clone(), file, 7_000_000_000).await.unwrap();
+    assert_eq!(house.take("/scan.jpg").await, Accepted::Known(id), "as it still is");
+    fs::File::open(house.home("scan.jpg")).unwrap().set_modified(then(7)).unwrap();
+    assert_eq!(house.take("/scan.jpg").await, Accepted::Known(id), "as it was to be");
+
+    // Other bytes are another upload, whatever time they have.
+    fs::write(house.home("scan.jpg"), b"other").unwrap();
+    fs::File::open(house.home("scan.jpg")).unwrap().set_modified(then(7)).unwrap();
+    assert!(matches!(house.take("/scan.jpg").await, Accepted::Job(other) if other != id));
+    assert!(house.intake.set_modified(&house.alice, &at("/missing.jpg"), then(1)).await.is_err());
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}

@@ -13,7 +13,8 @@ const POLICY: RetryPolicy = RetryPolicy { attempts: 2, backoff: Duration::from_s
 trait Backend: Default {
     type Queue: Queue;
     type Ledger: JobLedger;
-    /// Opens the queue; what an earlier one committed is there, and what it ran is queued again.
+    /// Opens the queue; what an earlier one committed is there, and what it ran is queued again. An account's
+    /// mail goes to that name at example.org.
     fn queue(&self) -> Self::Queue;
     fn ledger(&self) -> Self::Ledger;
 }
@@ -224,9 +225,28 @@ async fn a_job_that_takes_the_daemon_along_ends_dead<B: Backend>() {
     let queue = backend.queue();
     assert_eq!(queue.claim(LEASE, now).await.unwrap(), None);
     let (dead, deliveries) = backend.ledger().show(new.id).unwrap().unwrap();
-    assert!(
-        matches!(dead.state, State::Dead { .. }) && dead.error.is_some() && dead.finished_at.is_some() && deliveries.is_empty()
-    );
+    assert!(matches!(dead.state, State::Dead { .. }) && dead.error.is_some() && dead.finished_at.is_some());
+    assert_eq!(deliveries.iter().map(|mail| mail.to.as_str()).collect::<Vec<_>>(), ["alice@example.org"]);
+}
+
+async fn a_job_that_its_workers_never_come_back_from_is_told_of<B: Backend>() {
+    let backend = B::default();
+    let (queue, ledger) = (backend.queue(), backend.ledger());
+    queue.enqueue(job(1, "/hole")).await.unwrap();
+    let mut now = T0;
+    for attempt in 1..=POLICY.attempts {
+        let lease = claimed(&queue, now).await;
+        assert_eq!((lease.job.attempt, ledger.show(lease.job.id).unwrap().unwrap().1.len()), (attempt, 0));
+        now = lease.until.after(Duration::from_secs(60));
+        assert_eq!(queue.claim(LEASE, lease.until).await.unwrap(), None);
+    }
+    let (dead, deliveries) = ledger.show(job(1, "/x").id).unwrap().unwrap();
+    assert!(matches!(dead.state, State::Dead { .. }) && dead.error.is_some(), "{dead:?}");
+    assert_eq!((deliveries.len(), deliveries[0].to.as_str()), (1, "alice@example.org"));
+    let mail = queue.claim_delivery(now).await.unwrap().expect("it is due");
+    assert_eq!((mail.job.id, mail.job.state), (dead.id, dead.state));
+    assert_eq!(queue.claim(LEASE, now).await.unwrap(), None, "and it is told once");
+    assert_eq!(ledger.show(dead.id).unwrap().unwrap().1.len(), 1);
 }
 
 async fn one_file_is_one_job<B: Backend>() {
@@ -253,6 +273,27 @@ async fn one_file_is_one_job<B: Backend>() {
         sights.spawn(async move { queue.enqueue_unless_known(sight).await.unwrap().is_ok() });
     }
     assert_eq!(sights.join_all().await.into_iter().filter(|new| *new).count(), 1);
+}
+
+async fn a_file_with_another_time_is_still_one_job<B: Backend>() {
+    let backend = B::default();
+    let (queue, ledger) = (backend.queue(), backend.ledger());
+    let first = job(1, "/a");
+    let known = |modified_ns| ledger.known(&alice(), &FileIdentity { modified_ns, ..first.identity }).unwrap();
+    queue.enqueue(first.clone()).await.unwrap();
+    let old = first.identity.modified_ns;
+    queue.retime(alice(), first.identity, 7).await.unwrap();
+    assert_eq!((known(old), known(7), known(8)), (Some(first.id), Some(first.id), None), "killed before or after, it is known");
+    // From the one that was not reached, were it killed in between; and from the new one.
+    queue.retime(alice(), first.identity, 8).await.unwrap();
+    assert_eq!((known(old), known(7), known(8)), (Some(first.id), None, Some(first.id)));
+    queue.retime(alice(), FileIdentity { modified_ns: 8, ..first.identity }, 9).await.unwrap();
+    assert_eq!((known(old), known(8), known(9)), (None, Some(first.id), Some(first.id)));
+    let mut other = job(2, "/b");
+    other.identity = FileIdentity { modified_ns: 9, bytes: first.identity.bytes + 1, ..first.identity };
+    assert_eq!(queue.enqueue_unless_known(other.clone()).await.unwrap(), Ok(other.id), "another file of that time");
+    queue.retime("bob".parse().unwrap(), FileIdentity { modified_ns: 9, ..first.identity }, 10).await.unwrap();
+    assert_eq!(known(10), None, "another account's");
 }
 
 async fn jobs_follow_their_files<B: Backend>() {
@@ -385,7 +426,11 @@ mod sqlite {
         type Queue = SqliteQueue;
         type Ledger = SqliteLedger;
         fn queue(&self) -> SqliteQueue {
-            SqliteQueue::open(&self.path(), POLICY).unwrap()
+            let given_up = |job: &Job, is_newest: bool| {
+                assert!(is_newest && matches!(job.state, State::Dead { .. }) && job.error.is_some());
+                vec![mail(&format!("{}@example.org", job.account))]
+            };
+            SqliteQueue::open_with(&self.path(), POLICY, Box::new(given_up)).unwrap()
         }
         fn ledger(&self) -> SqliteLedger {
             SqliteLedger::open(&self.path()).unwrap()
@@ -402,7 +447,9 @@ mod sqlite {
         a_released_job_is_unharmed
         what_was_committed_survives_and_running_jobs_come_back
         a_job_that_takes_the_daemon_along_ends_dead
+        a_job_that_its_workers_never_come_back_from_is_told_of
         one_file_is_one_job
+        a_file_with_another_time_is_still_one_job
         jobs_follow_their_files
         deliveries_are_committed_with_the_end_and_end_themselves
         the_ledger_lists_counts_and_finds
@@ -464,7 +511,7 @@ mod sqlite {
             .execute_batch(
                 "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
                  INSERT INTO jobs SELECT printf('00000000000000000000%06d', i), 'alice', '/same', zeroblob(32), 1, 'ftp', i, i, i, i,
-                     'done', NULL, NULL, NULL, NULL, 1, 0, 1, i, NULL FROM n",
+                     'done', NULL, NULL, NULL, NULL, 1, 0, 1, i, NULL, NULL FROM n",
             )
             .unwrap();
         queue.enqueue(job(1, "/same")).await.unwrap();

@@ -44,6 +44,12 @@ pub struct NewDelivery {
     pub attachments: Vec<(String, SpoolKey)>,
 }
 
+/// What there is to do about a job that the queue itself gives up, since nobody holds it: its worker or the
+/// daemon did not come back from it too often. Told the job as it ends, and whether no newer upload has its
+/// name; answers the deliveries that are committed with the end. Called inside of the transaction, perhaps
+/// again if that fails: it must not use the queue, and must be able to do it twice.
+pub type GivenUp = Box<dyn Fn(&Job, bool) -> Vec<NewDelivery> + Send>;
+
 /// The temporary right to run a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -162,6 +168,14 @@ pub trait Queue: Clone + Send + Sync + 'static {
         account: AccountName,
         from: VirtualPath,
         to: VirtualPath,
+    ) -> impl Future<Output = Result<(), QueueError>> + Send;
+    /// A file of this identity gets another time of modification: its jobs know it by both from now on. Called
+    /// before the time is changed, so that the file never has one that its jobs do not know.
+    fn retime(
+        &self,
+        account: AccountName,
+        file: FileIdentity,
+        modified_ns: i128,
     ) -> impl Future<Output = Result<(), QueueError>> + Send;
     /// The next due job, now leased; `None` if there is none. Jobs of one account and path run one after the other, oldest first.
     fn claim(&self, lease: Duration, now: Timestamp) -> impl Future<Output = Result<Option<Lease>, QueueError>> + Send;

@@ -100,8 +100,9 @@ pub(super) fn known(
     account: &AccountName,
     identity: &FileIdentity,
 ) -> Result<Option<JobId>, QueueError> {
-    let mut statement = connection
-        .prepare_cached("SELECT max(id) FROM jobs WHERE account = ?1 AND inode = ?2 AND modified_ns = ?3 AND file_bytes = ?4")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT max(id) FROM jobs WHERE account = ?1 AND inode = ?2 AND ?3 IN (modified_ns, was_modified_ns) AND file_bytes = ?4",
+    )?;
     let id: Option<String> = statement.query_row(
         params![account.as_str(), signed(identity.inode), nanoseconds(identity.modified_ns), signed(identity.bytes)],
         |row| row.get(0),

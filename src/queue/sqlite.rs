@@ -6,7 +6,7 @@
 
 use super::rows::{self, attachments_to_json};
 use super::writer::{Answer, Lock, Store, Writer};
-use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError};
+use super::{Delivery, GivenUp, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError};
 use crate::account::{AccountName, VirtualPath};
 use crate::database::{self, DatabaseError};
 use crate::job::delivery::{Attempt, DeliveryStanding, DeliveryState};
@@ -36,12 +36,17 @@ pub struct SqliteQueue {
 }
 
 impl SqliteQueue {
+    /// [`open_with`](Self::open_with) nothing to do about jobs that are given up.
+    pub fn open(path: &Path, policy: RetryPolicy) -> Result<Self, QueueError> {
+        Self::open_with(path, policy, Box::new(|_, _| Vec::new()))
+    }
+
     /// Opens the queue for this process alone, brings its schema up to date, and gives every job that
     /// was running when the daemon last ended back to the queue. Blocking.
-    pub fn open(path: &Path, policy: RetryPolicy) -> Result<Self, QueueError> {
+    pub fn open_with(path: &Path, policy: RetryPolicy, given_up: GivenUp) -> Result<Self, QueueError> {
         let lock = Lock::take(path)?;
         let connection = database::open(path).map_err(|error| not_opened(path, error))?;
-        let mut store = Store::new(connection, policy, path);
+        let mut store = Store::new(connection, policy, path, given_up);
         let recovered = store.alone(|store| recover(store, Timestamp::from_system(SystemTime::now())))?;
         if recovered > 0 {
             tracing::info!(jobs.recovered = recovered, "jobs that were running when the daemon last ended are queued again");
@@ -85,6 +90,10 @@ impl Queue for SqliteQueue {
 
     async fn relocate(&self, account: AccountName, from: VirtualPath, to: VirtualPath) -> Result<(), QueueError> {
         self.writer.run(move |store| relocate(store, &account, &from, &to)).await
+    }
+
+    async fn retime(&self, account: AccountName, file: FileIdentity, modified_ns: i128) -> Result<(), QueueError> {
+        self.writer.run(move |store| retime(store, &account, &file, modified_ns)).await
     }
 
     async fn claim(&self, lease: Duration, now: Timestamp) -> Result<Option<Lease>, QueueError> {
@@ -184,6 +193,23 @@ fn relocate(store: &mut Store, account: &AccountName, from: &VirtualPath, to: &V
     Ok(())
 }
 
+fn retime(store: &mut Store, account: &AccountName, file: &FileIdentity, modified_ns: i128) -> Answer<()> {
+    store
+        .connection()
+        .prepare_cached(
+            "UPDATE jobs SET modified_ns = ?5, was_modified_ns = ?3
+             WHERE account = ?1 AND inode = ?2 AND ?3 IN (modified_ns, was_modified_ns) AND file_bytes = ?4",
+        )?
+        .execute(params![
+            account.as_str(),
+            rows::signed(file.inode),
+            rows::nanoseconds(file.modified_ns),
+            rows::signed(file.bytes),
+            rows::nanoseconds(modified_ns),
+        ])?;
+    Ok(())
+}
+
 fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Lease>> {
     for id in ids(
         store,
@@ -192,6 +218,7 @@ fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Le
         params![now.0, EXPIRED_AT_ONCE],
     )? {
         let job = step(store, id, &Event::Expire, now, None)?;
+        bury(store, &job, now)?;
         tracing::warn!(job.id = %id, job.state = job.state.name(), "a worker held this job longer than its lease and lost it");
         store.work_may_be_due();
     }
@@ -224,7 +251,29 @@ fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries
         Outcome::Released => (Event::Release { token }, None),
     };
     let job = step(store, id, &event, now, error)?;
-    if job.state.is_final() && !deliveries.is_empty() {
+    if job.state.is_final() {
+        schedule(store, id, deliveries, now)?;
+    }
+    store.work_may_be_due();
+    Ok(job)
+}
+
+/// A job that died without a holder is told of like any other.
+fn bury(store: &mut Store, job: &Job, now: Timestamp) -> Answer<()> {
+    if !matches!(job.state, State::Dead { .. }) {
+        return Ok(());
+    }
+    let is_newest: bool = store
+        .connection()
+        .prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM jobs WHERE account = ?1 AND path = ?2 AND id > ?3)")?
+        .query_row(params![job.account.as_str(), job.path.as_str(), job.id.to_string()], |row| row.get(0))?;
+    let deliveries = store.given_up(job, is_newest);
+    schedule(store, job.id, &deliveries, now)
+}
+
+/// The mail about a job's end, in the transaction of that end.
+fn schedule(store: &mut Store, id: JobId, deliveries: &[NewDelivery], now: Timestamp) -> Answer<()> {
+    if !deliveries.is_empty() {
         let mut statement = store.connection().prepare_cached(
             "INSERT INTO deliveries (job, recipient, attachments, state, attempts, scheduled_at, due)
              VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5)",
@@ -239,8 +288,7 @@ fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries
             ])?;
         }
     }
-    store.work_may_be_due();
-    Ok(job)
+    Ok(())
 }
 
 fn retry(store: &mut Store, job: Option<JobId>, now: Timestamp) -> Answer<usize> {
@@ -263,6 +311,7 @@ fn recover(store: &mut Store, now: Timestamp) -> Answer<usize> {
     let running = ids(store, "SELECT id FROM jobs WHERE state = 'running'", params![])?;
     for id in &running {
         let job = step(store, *id, &Event::Recover, now, None)?;
+        bury(store, &job, now)?;
         if let State::Dead { reason } = job.state {
             tracing::error!(job.id = %id, job.reason = reason, "a job is given up: the daemon never survives it");
         }

@@ -4,7 +4,8 @@
 //! in one transaction, each within a savepoint of its own so that one failure does not sink the
 //! others, commits once, and only then answers all of them: an fsync for many, and no answer before it.
 
-use super::QueueError;
+use super::{GivenUp, NewDelivery, QueueError};
+use crate::job::Job;
 use crate::job::state::RetryPolicy;
 use crate::units::Timestamp;
 use rusqlite::Connection;
@@ -77,15 +78,16 @@ pub(super) struct Store {
     connection: Connection,
     policy: RetryPolicy,
     path: PathBuf,
+    given_up: GivenUp,
     /// Claimed by this process until then; gone with it.
     pub(super) leased_deliveries: HashMap<i64, Timestamp>,
     changed: bool,
 }
 
 impl Store {
-    pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path) -> Self {
+    pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path, given_up: GivenUp) -> Self {
         connection.set_prepared_statement_cache_capacity(64);
-        Store { connection, policy, path: path.to_owned(), leased_deliveries: HashMap::new(), changed: false }
+        Store { connection, policy, path: path.to_owned(), given_up, leased_deliveries: HashMap::new(), changed: false }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -98,6 +100,10 @@ impl Store {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn given_up(&self, job: &Job, is_newest: bool) -> Vec<NewDelivery> {
+        (self.given_up)(job, is_newest)
     }
 
     /// After the commit, those who wait in `changed` are woken.

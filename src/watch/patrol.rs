@@ -458,6 +458,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_client_that_sets_a_time_has_sent_nothing_new() {
+        let mut house = house();
+        fs::write(house.home("cp.jpg"), b"page").unwrap();
+        house.scan(0).await;
+        house.take_due(2).await;
+        assert_eq!(house.jobs(), 1);
+        let (account, path) = ("alice".parse().unwrap(), VirtualPath::new("/cp.jpg").unwrap());
+        for seconds in [1, 2] {
+            let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            house.intake.set_modified(&account, &path, then).await.unwrap();
+            assert!(!house.patrol.hinted(vec![house.home("cp.jpg")], house.at(3)).await);
+            house.scan(3 + seconds).await;
+            house.take_due(10 + seconds).await;
+            assert_eq!((house.jobs(), house.patrol.waiting.len()), (1, 0));
+        }
+        // Nor to one that remembers nothing, as after a restart.
+        house.patrol.known = Known::default();
+        house.scan(20).await;
+        assert!(house.patrol.waiting.is_empty());
+    }
+
+    #[tokio::test]
     async fn hints_find_files_and_ask_for_a_scan_where_they_cannot() {
         let mut house = house();
         fs::create_dir(house.home("in")).unwrap();

@@ -8,13 +8,16 @@ use super::read::{Read, ReadError};
 use super::{Parts, superseded};
 use crate::account::{Account, Output};
 use crate::document::DocumentError;
-use crate::homes::HomeError;
+use crate::homes::{HomeError, Homes};
 use crate::job::{Job, SpoolKey};
 use crate::ocr::EngineError;
 use crate::queue::{JobLedger, NewDelivery, Outcome, QueueError};
 use crate::sidecar::{self, ErrorReport, Facts};
-use crate::spool::SpoolError;
+use crate::spool::{Spool, SpoolError};
 use crate::units::Timestamp;
+
+/// The code of a job that ended because every attempt failed.
+const OUT_OF_ATTEMPTS: &str = "out-of-attempts";
 
 /// Why a run failed, by what happens next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +114,7 @@ pub fn done(
     let place = has_a_place(parts, job)?;
     let mut attachments = Vec::new();
     for (suffix, bytes) in files {
-        let key = install(parts, job, suffix, &bytes, place, !to.is_empty())?;
+        let key = install(&parts.spool, &parts.homes, job, suffix, &bytes, place, !to.is_empty())?;
         attachments.extend(key.map(|key| (format!("{}{suffix}", job.path.file_name()), key)));
     }
     if place {
@@ -135,13 +138,38 @@ fn tell(parts: &Parts, job: &Job, failure: &Failure) -> Result<(), PublishError>
     let job = &current(parts, job)?;
     let (code, message) = match failure {
         Failure::Never { code, message } => (code.as_str(), message.as_str()),
-        Failure::Transient(reason) => ("out-of-attempts", reason.as_str()),
+        Failure::Transient(reason) => (OUT_OF_ATTEMPTS, reason.as_str()),
     };
-    let report = ErrorReport { job: job.id, code, message, attempts: job.attempt };
     if has_a_place(parts, job)? {
-        install(parts, job, sidecar::names::ERROR_SUFFIX, &sidecar::render_error(&report), true, false)?;
+        leave_error(&parts.spool, &parts.homes, job, code, message)?;
     }
     Ok(())
+}
+
+fn leave_error(spool: &Spool, homes: &Homes, job: &Job, code: &str, message: &str) -> Result<(), PublishError> {
+    let report = ErrorReport { job: job.id, code, message, attempts: job.attempt };
+    install(spool, homes, job, sidecar::names::ERROR_SUFFIX, &sidecar::render_error(&report), true, false).map(drop)
+}
+
+/// [`failed`], for a job that the queue gave up, because its worker or the daemon did not come back from it
+/// too often. `is_newest`: no newer upload has its name.
+pub fn given_up(
+    spool: &Spool,
+    homes: &Homes,
+    job: &Job,
+    is_newest: bool,
+    account: Option<&Account>,
+    mail: bool,
+) -> Vec<NewDelivery> {
+    let message = job.error.as_deref().unwrap_or("it was given up");
+    let told = homes.identity(&job.account, &job.path).map_err(PublishError::from).and_then(|found| match found {
+        Some(_) if is_newest => leave_error(spool, homes, job, OUT_OF_ATTEMPTS, message),
+        _ => Ok(()),
+    });
+    if let Err(error) = told {
+        tracing::warn!(job.id = %job.id, error = %error, "the error sidecar could not be written");
+    }
+    recipients(account, mail).iter().map(|to| NewDelivery { to: to.clone(), attachments: Vec::new() }).collect()
 }
 
 /// The job as it stands now: its client may have renamed the upload meanwhile.
@@ -159,7 +187,8 @@ fn recipients(account: Option<&Account>, mail: bool) -> &[String] {
 
 /// Stages bytes; keeps them in the spool for the mail, puts them in place beside the upload, or both.
 fn install(
-    parts: &Parts,
+    spool: &Spool,
+    homes: &Homes,
     job: &Job,
     suffix: &str,
     bytes: &[u8],
@@ -169,10 +198,10 @@ fn install(
     if !place && !keep {
         return Ok(None);
     }
-    let staged = parts.spool.stage_bytes(bytes)?;
-    let key = if keep { Some(parts.spool.keep(&staged)?) } else { None };
+    let staged = spool.stage_bytes(bytes)?;
+    let key = if keep { Some(spool.keep(&staged)?) } else { None };
     if place {
-        parts.homes.install(&job.account, &job.path.beside(suffix), staged)?;
+        homes.install(&job.account, &job.path.beside(suffix), staged)?;
     }
     Ok(key)
 }

@@ -97,8 +97,12 @@ impl House {
         house
     }
 
-    pub fn add(&self, mut account: Account) {
-        account.password_hash = Some(password::hash("secret"));
+    pub fn add(&self, account: Account) {
+        self.add_with_password(account, "secret");
+    }
+
+    pub fn add_with_password(&self, mut account: Account, password: &str) {
+        account.password_hash = Some(password::hash(password));
         self.homes.ensure(&account.name).unwrap();
         self.accounts.add(&account).unwrap();
     }
