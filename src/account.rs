@@ -30,6 +30,12 @@ pub enum NameError {
     Output(String),
     #[error("\"{0}\" is not a charset for file names: use a label like shift_jis, gbk, euc-kr, windows-1251 or windows-1252")]
     Charset(String),
+    #[error("\"{0}\" is no way to end a TLS upload: use strict or lenient")]
+    TlsEof(String),
+    #[error("\"{0}\" is nothing that a client certificate can be: use required or sufficient")]
+    ClientCertificate(String),
+    #[error("\"{0}\" is not a SHA-256 fingerprint: write its 64 hexadecimal digits, with colons or without")]
+    Fingerprint(String),
 }
 
 impl AccountName {
@@ -179,6 +185,84 @@ impl FromStr for Output {
     }
 }
 
+/// What ends an upload over TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsEof {
+    /// TLS's own goodbye (close_notify): a connection that ends without it was cut.
+    #[default]
+    Strict,
+    /// The connection's clean end too, for devices that never say goodbye. Whoever can end the
+    /// connection can then shorten the upload.
+    Lenient,
+}
+
+impl FromStr for TlsEof {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "strict" => Ok(TlsEof::Strict),
+            "lenient" => Ok(TlsEof::Lenient),
+            _ => Err(NameError::TlsEof(text.to_owned())),
+        }
+    }
+}
+
+/// What a client certificate is to an FTP login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertificate {
+    /// The account's certificate and its password, both.
+    Required,
+    /// The account's certificate logs in without a password; the password does too.
+    Sufficient,
+}
+
+impl FromStr for ClientCertificate {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "required" => Ok(ClientCertificate::Required),
+            "sufficient" => Ok(ClientCertificate::Sufficient),
+            _ => Err(NameError::ClientCertificate(text.to_owned())),
+        }
+    }
+}
+
+/// SHA-256 of a certificate in DER. Written as `AB:CD:…`, read in any case and without colons too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl FromStr for Fingerprint {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let digits: Vec<u32> = text.chars().filter(|c| *c != ':').map_while(|c| c.to_digit(16)).collect();
+        let colons = text.bytes().filter(|byte| *byte == b':').count();
+        let mut bytes = [0; 32];
+        if digits.len() != 64 || digits.len() + colons != text.len() {
+            return Err(NameError::Fingerprint(text.to_owned()));
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::try_from(pair[0] << 4 | pair[1]).expect("two hexadecimal digits are a byte");
+        }
+        Ok(Fingerprint(bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02X}", if at == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
+}
+
+crate::units::serde_by_text!(Fingerprint);
+
 /// An FTP and HTTP identity with a home. As `accounts.toml` writes it. Its `Debug` form is fit for a
 /// log: no hash, no addresses (libraries print what they are handed).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,12 +295,25 @@ pub struct Account {
     /// In which its device writes file names that are not UTF-8. Absent: they are kept as bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charset: Option<Charset>,
+    /// What ends its uploads over TLS.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls_eof: TlsEof,
+    /// Absent: its logins look at no certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
+    /// Its certificates. Empty: one that `ftp.tls.client-ca` signed for the account's name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificate_fingerprints: Vec<Fingerprint>,
     #[serde(skip)]
     pub created_at: Option<Timestamp>,
 }
 
 fn yes() -> bool {
     true
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn default_outputs() -> Vec<Output> {
@@ -249,6 +346,9 @@ impl Account {
             language: Vec::new(),
             pages_per_day: None,
             charset: None,
+            tls_eof: TlsEof::default(),
+            client_certificate: None,
+            certificate_fingerprints: Vec::new(),
             created_at: None,
         }
     }
@@ -275,6 +375,22 @@ mod tests {
         account.email = vec!["ada@example.org".into()];
         let shown = format!("{account:?}");
         assert!(shown.contains("front-desk") && !shown.contains("argon2id") && !shown.contains('@'), "{shown}");
+    }
+
+    #[test]
+    fn fingerprints_are_read_as_tools_write_them() {
+        let hex = "00ff1234567890abcdef00ff1234567890abcdef00ff1234567890abcdef00ff";
+        let fingerprint: Fingerprint = hex.parse().unwrap();
+        let shown = fingerprint.to_string();
+        assert!(shown.starts_with("00:FF:12:") && shown.len() == 95, "{shown}");
+        for same in [shown.as_str(), &shown.to_ascii_lowercase(), &hex.to_ascii_uppercase()] {
+            assert_eq!(same.parse::<Fingerprint>().unwrap(), fingerprint);
+        }
+        for bad in
+            ["", "00", &hex[1..], &format!("{hex}0"), &format!("g{}", &hex[1..]), &format!("{hex} "), &format!("é{}", &hex[2..])]
+        {
+            assert!(bad.parse::<Fingerprint>().is_err(), "{bad}");
+        }
     }
 
     #[test]

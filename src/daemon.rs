@@ -18,7 +18,7 @@ use crate::accounts::password::Logins;
 use crate::accounts::{Accounts, AccountsError};
 use crate::config::{AccountsSource, Config};
 use crate::delivery::{Mailer, Outbox, SettingsError};
-use crate::ftp::{Ftp, FtpError, Rooms};
+use crate::ftp::{Certificates, Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
@@ -70,6 +70,8 @@ pub enum SetupError {
 pub struct Addresses {
     pub ftp: SocketAddr,
     pub http: SocketAddr,
+    /// Of implicit FTPS, where it is configured.
+    pub ftps: Option<SocketAddr>,
 }
 
 /// After the grace, how long a task may still take before it is left behind.
@@ -152,7 +154,8 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         engine_name: String::from(config.ocr.engine),
     };
     let http = Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
-    let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr() };
+    let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr(), ftps: ftp.implicit_addr() };
+    let certificates = ftp.certificates();
 
     let (close_doors, doors) = flag::channel(false);
     let (stop_work, working) = flag::channel(false);
@@ -173,7 +176,11 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => tracing::warn!("SIGHUP: this version takes a changed configuration at its next start; accounts are always current"),
+            // Not waited for: a disk that hangs must not keep the daemon from stopping.
+            _ = hangup.recv() => drop(tokio::task::spawn_blocking({
+                let certificates = certificates.clone();
+                move || reload(certificates.as_ref())
+            })),
         }
     }
 
@@ -218,6 +225,25 @@ async fn ended<T>(name: &str, limit: Duration, task: tokio::task::JoinHandle<T>)
             tracing::warn!(task = name, "a task did not end in time and is left behind");
             abort.abort();
             None
+        }
+    }
+}
+
+/// SIGHUP: what can be read again without a restart, and what cannot, said honestly. Blocking.
+fn reload(certificates: Option<&Certificates>) {
+    const REST: &str = "a changed configuration is taken at the next start; accounts are always current";
+    let Some(certificates) = certificates else {
+        tracing::warn!("SIGHUP: there is no ftp.tls, so there was nothing to read again; {REST}");
+        return;
+    };
+    match certificates.reload() {
+        Ok(()) => {
+            tracing::info!("SIGHUP: the files that ftp.tls names were read again and hold for new FTP sessions; {REST}");
+        }
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            tracing::error!("SIGHUP: the files that ftp.tls names cannot be used, the old ones stay: {error}{cause}; {REST}");
         }
     }
 }

@@ -16,6 +16,8 @@ use std::time::Duration;
 enum Tls {
     Plain,
     Explicit,
+    /// From the first byte, on a port of its own.
+    Implicit,
 }
 
 /// How a client is made to do a thing.
@@ -28,10 +30,12 @@ struct Way {
     script: String,
     /// Not every client can list.
     lists: bool,
+    /// What else tells it from others of its name.
+    note: &'static str,
 }
 
 fn way(name: &'static str, tls: Tls, script: impl Into<String>) -> Way {
-    Way { name, tls, listen: "127.0.0.1:0", script: script.into(), lists: true }
+    Way { name, tls, listen: "127.0.0.1:0", script: script.into(), lists: true, note: "" }
 }
 
 fn clients() -> PathBuf {
@@ -59,9 +63,12 @@ fn go(client: &str, ways: Vec<Way>) {
     for way in &ways {
         let mut settings = if way.tls == Tls::Plain { Settings::default() } else { pair.settings("require = \"login\"") };
         settings.listen = way.listen.parse().unwrap();
+        if way.tls == Tls::Implicit {
+            settings.tls.as_mut().unwrap().implicit_listen = Some(settings.listen);
+        }
         let house = House::open_with(settings, Duration::from_secs(60));
         if let Err(problem) = try_way(&house, way, &page) {
-            failures.push(format!("{client} {:?} {}: {problem}", way.tls, way.name));
+            failures.push(format!("{client} {:?} {} {}: {problem}", way.tls, way.name, way.note));
         }
     }
     assert!(failures.is_empty(), "{} of {} ways failed:\n{}", failures.len(), ways.len(), failures.join("\n"));
@@ -79,7 +86,7 @@ fn try_way(house: &House, way: &Way, page: &[u8]) -> Result<(), String> {
         .current_dir(folder.path())
         .env("HOME", folder.path())
         .env("HOST", house.address.ip().to_string())
-        .env("PORT", house.address.port().to_string())
+        .env("PORT", if way.tls == Tls::Implicit { house.implicit.unwrap() } else { house.address }.port().to_string())
         .env("NAME", NAME)
         .env("FILE", &file)
         .env("LIST", &list)
@@ -128,7 +135,13 @@ fn curl() {
     if !active_tls {
         let _ = writeln!(std::io::stderr(), "skipped: curl in active mode over TLS: curl 7.87 and 7.88 cannot (curl/curl#10666)");
     }
-    for (tls, encrypted) in [(Tls::Plain, ""), (Tls::Explicit, "--ssl-reqd"), (Tls::Explicit, "--ssl-reqd --tls-max 1.2")] {
+    for (tls, encrypted) in [
+        (Tls::Plain, ""),
+        (Tls::Explicit, "--ssl-reqd --tlsv1.3"),
+        (Tls::Explicit, "--ssl-reqd --tls-max 1.2"),
+        (Tls::Implicit, "--tlsv1.3"),
+        (Tls::Implicit, "--tls-max 1.2"),
+    ] {
         for (name, options) in [
             ("EPSV", ""),
             ("PASV", "--disable-epsv"),
@@ -139,7 +152,9 @@ fn curl() {
             ("folders made", "--ftp-create-dirs"),
         ] {
             if tls == Tls::Plain || active_tls || !options.contains("--ftp-port") {
-                ways.push(way(name, tls, script(&format!("{encrypted} {options}"))));
+                let scheme = if tls == Tls::Implicit { "at=ftps://" } else { "at=ftp://" };
+                let script = script(&format!("{encrypted} {options}")).replace("at=ftp://", scheme);
+                ways.push(Way { note: encrypted, ..way(name, tls, script) });
             }
         }
     }
@@ -156,9 +171,15 @@ fn lftp() {
         return;
     }
     let mut ways = Vec::new();
-    for (tls, encrypted) in
-        [(Tls::Plain, "set ftp:ssl-allow no"), (Tls::Explicit, "set ftp:ssl-force yes; set ftp:ssl-protect-data yes")]
-    {
+    const ENCRYPTED: &str = "set ftp:ssl-force yes; set ftp:ssl-protect-data yes";
+    const TLS_1_2: &str = "set ftp:ssl-force yes; set ftp:ssl-protect-data yes; set ssl:priority NORMAL:-VERS-ALL:+VERS-TLS1.2";
+    for (tls, encrypted) in [
+        (Tls::Plain, "set ftp:ssl-allow no"),
+        (Tls::Explicit, ENCRYPTED),
+        (Tls::Explicit, TLS_1_2),
+        (Tls::Implicit, ENCRYPTED),
+        (Tls::Implicit, TLS_1_2),
+    ] {
         for (name, options) in [
             ("PASV", "set ftp:prefer-epsv no"),
             ("EPSV", "set ftp:prefer-epsv yes"),
@@ -168,9 +189,10 @@ fn lftp() {
         ] {
             let script = format!(
                 "lftp --norc -u desk,secret -p $PORT -e \"set cmd:fail-exit yes; set net:max-retries 1; set net:timeout 20; \
-                 set ssl:verify-certificate no; {encrypted}; {options}; put $FILE -o $NAME; cls -1 > $LIST; get $NAME -o $OUT; bye\" $HOST"
+                 set ssl:verify-certificate no; {encrypted}; {options}; put $FILE -o $NAME; cls -1 > $LIST; get $NAME -o $OUT; bye\" {}$HOST",
+                if tls == Tls::Implicit { "ftps://" } else { "" }
             );
-            ways.push(way(name, tls, script));
+            ways.push(Way { note: encrypted, ..way(name, tls, script) });
         }
     }
     ways.push(way(
@@ -254,7 +276,15 @@ fn ftplib() {
     let script = |class: &str, after: &str, mode: &str| {
         format!(
             "python3 - <<'END'\nimport ftplib, os, socket, ssl\n\
-             e = os.environ\nc = ssl._create_unverified_context()\nf = {class}\nf.connect(e['HOST'], int(e['PORT'])); f.login('desk', 'secret')\n\
+             e = os.environ\nc = ssl._create_unverified_context()\n\
+             class Implicit(ftplib.FTP_TLS):\n\
+             \x20 @property\n\
+             \x20 def sock(self): return self._sock\n\
+             \x20 @sock.setter\n\
+             \x20 def sock(self, value):\n\
+             \x20   if value is not None and not isinstance(value, ssl.SSLSocket): value = self.context.wrap_socket(value)\n\
+             \x20   self._sock = value\n\
+             {class}\nf.connect(e['HOST'], int(e['PORT'])); f.login('desk', 'secret')\n\
              {after}\n{mode}\n\
              f.storbinary('STOR ' + e['NAME'], open(e['FILE'], 'rb'))\n\
              lines = []; f.dir(lines.append); assert f.nlst() == [e['NAME']], f.nlst()\n\
@@ -266,9 +296,15 @@ fn ftplib() {
     };
     let mut ways = Vec::new();
     for (tls, class, after) in [
-        (Tls::Plain, "ftplib.FTP(timeout=30)", ""),
-        (Tls::Explicit, "ftplib.FTP_TLS(timeout=30, context=c)", "f.prot_p()"),
-        (Tls::Explicit, "ftplib.FTP_TLS(timeout=30, context=c)", "f.prot_c()"),
+        (Tls::Plain, "f = ftplib.FTP(timeout=30)", ""),
+        (Tls::Explicit, "f = ftplib.FTP_TLS(timeout=30, context=c)", "f.prot_p()"),
+        (Tls::Explicit, "f = ftplib.FTP_TLS(timeout=30, context=c)", "f.prot_c()"),
+        (Tls::Explicit, "c.maximum_version = ssl.TLSVersion.TLSv1_2; f = ftplib.FTP_TLS(timeout=30, context=c)", "f.prot_p()"),
+        (Tls::Implicit, "f = Implicit(timeout=30, context=c)", "f.prot_p()"),
+        (Tls::Implicit, "f = Implicit(timeout=30, context=c)", "f.prot_c()"),
+        // PROT P is what such a session begins with.
+        (Tls::Implicit, "f = Implicit(timeout=30, context=c)", "f._prot_p = True"),
+        (Tls::Implicit, "c.maximum_version = ssl.TLSVersion.TLSv1_2; f = Implicit(timeout=30, context=c)", "f.prot_p()"),
     ] {
         for (name, listen, mode) in [
             ("PASV", "127.0.0.1:0", ""),
@@ -277,7 +313,7 @@ fn ftplib() {
             ("IPv6 EPSV", "[::1]:0", ""),
             ("IPv6 EPRT", "[::1]:0", "f.set_pasv(False)"),
         ] {
-            ways.push(Way { listen, ..way(name, tls, script(class, after, mode)) });
+            ways.push(Way { listen, note: after, ..way(name, tls, script(class, after, mode)) });
         }
     }
     go("ftplib", ways);
@@ -291,12 +327,16 @@ fn aioftp() {
     if !clients().join("python/aioftp").is_dir() {
         return skip("aioftp", "it was not fetched");
     }
-    let script = |command: &str, secure: &str| {
+    let script = |command: &str, version: &str, secure: &str| {
+        // Implicit, it never says PROT: data is protected there from the beginning.
+        let implicit = if secure == "implicit" { ", ssl=c" } else { "" };
+        let secure = if secure == "explicit" { "await f.upgrade_to_tls(c)" } else { "pass" };
         format!(
             "python3 - <<'END'\nimport asyncio, os, ssl, aioftp\ne = os.environ\n\
              c = ssl.create_default_context(); c.check_hostname = False; c.verify_mode = ssl.CERT_NONE\n\
+             {version}\n\
              async def main():\n\
-             \x20 f = aioftp.Client(socket_timeout=30, passive_commands=({command}))\n\
+             \x20 f = aioftp.Client(socket_timeout=30, passive_commands=({command}){implicit})\n\
              \x20 await f.connect(e['HOST'], int(e['PORT']))\n\
              \x20 {secure}\n\
              \x20 await f.login('desk', 'secret')\n\
@@ -309,16 +349,23 @@ fn aioftp() {
              asyncio.run(main())\nEND"
         )
     };
-    // Not over TLS yet: it shakes hands on the passive connection before it sends STOR, and the door shakes
-    // hands only when a command has come, so both wait.
-    let _ =
-        writeln!(std::io::stderr(), "skipped: aioftp over TLS: the door does not take a TLS handshake before the command yet");
-    let (tls, secure) = (Tls::Plain, "pass");
-    let ways = vec![
-        way("EPSV", tls, script("'epsv',", secure)),
-        way("PASV", tls, script("'pasv',", secure)),
-        Way { listen: "[::1]:0", ..way("IPv6", tls, script("'epsv',", secure)) },
-    ];
+    // Over TLS it shakes hands on the passive connection before it sends STOR.
+    const TLS_1_2: &str = "c.maximum_version = ssl.TLSVersion.TLSv1_2";
+    const TLS_1_3: &str = "c.minimum_version = ssl.TLSVersion.TLSv1_3";
+    let mut ways = Vec::new();
+    for (tls, version, secure) in [
+        (Tls::Plain, "", "plain"),
+        (Tls::Explicit, TLS_1_2, "explicit"),
+        (Tls::Explicit, TLS_1_3, "explicit"),
+        (Tls::Implicit, TLS_1_2, "implicit"),
+        (Tls::Implicit, TLS_1_3, "implicit"),
+    ] {
+        for (name, listen, command) in
+            [("EPSV", "127.0.0.1:0", "'epsv',"), ("PASV", "127.0.0.1:0", "'pasv',"), ("IPv6", "[::1]:0", "'epsv',")]
+        {
+            ways.push(Way { listen, note: version, ..way(name, tls, script(command, version, secure)) });
+        }
+    }
     go("aioftp", ways);
 }
 
@@ -330,12 +377,12 @@ fn basic_ftp() {
     if !clients().join("node/node_modules/basic-ftp").is_dir() {
         return skip("basic-ftp", "it was not fetched");
     }
-    let script = |prepare: &str, secure: &str| {
+    let script = |prepare: &str, secure: &str, version: &str| {
         format!(
             "node - <<'END'\nconst ftp = require('basic-ftp'), fs = require('fs'), e = process.env;\n\
              (async () => {{\n\
              const c = new ftp.Client(30000); {prepare}\n\
-             await c.access({{host: e.HOST, port: +e.PORT, user: 'desk', password: 'secret', secure: {secure}, secureOptions: {{rejectUnauthorized: false}}}});\n\
+             await c.access({{host: e.HOST, port: +e.PORT, user: 'desk', password: 'secret', secure: {secure}, secureOptions: {{rejectUnauthorized: false{version}}}}});\n\
              await c.uploadFrom(e.FILE, e.NAME);\n\
              fs.writeFileSync(e.LIST, (await c.list()).map(f => f.name).join('\\n'));\n\
              await c.downloadTo(e.OUT, e.NAME);\n\
@@ -345,10 +392,20 @@ fn basic_ftp() {
         )
     };
     let mut ways = Vec::new();
-    for (tls, secure) in [(Tls::Plain, "false"), (Tls::Explicit, "true")] {
-        ways.push(way("EPSV", tls, script("", secure)));
-        ways.push(way("PASV", tls, script("c.prepareTransfer = ftp.enterPassiveModeIPv4;", secure)));
-        ways.push(Way { listen: "[::1]:0", ..way("IPv6", tls, script("", secure)) });
+    for (tls, secure, version) in [
+        (Tls::Plain, "false", ""),
+        (Tls::Explicit, "true", ", minVersion: 'TLSv1.3'"),
+        (Tls::Explicit, "true", ", maxVersion: 'TLSv1.2'"),
+        (Tls::Implicit, "'implicit'", ", minVersion: 'TLSv1.3'"),
+        (Tls::Implicit, "'implicit'", ", maxVersion: 'TLSv1.2'"),
+    ] {
+        for (name, listen, prepare) in [
+            ("EPSV", "127.0.0.1:0", ""),
+            ("PASV", "127.0.0.1:0", "c.prepareTransfer = ftp.enterPassiveModeIPv4;"),
+            ("IPv6", "[::1]:0", ""),
+        ] {
+            ways.push(Way { listen, note: version, ..way(name, tls, script(prepare, secure, version)) });
+        }
     }
     go("basic-ftp", ways);
 }

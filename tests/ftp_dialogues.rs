@@ -13,7 +13,7 @@ fn folder() -> PathBuf {
 
 /// What does not hold yet, and why. A dialogue that begins to hold must be taken off the list: its test
 /// fails until it is.
-const OPEN: &[(&str, &str)] = &[("q24-tls-without-close-notify", "accounts have no tls-eof = \"lenient\" yet")];
+const OPEN: &[(&str, &str)] = &[];
 
 /// Held at some runs and not at others, so that it can be asserted neither way: not replayed.
 const UNSTEADY: &[(&str, &str)] = &[];

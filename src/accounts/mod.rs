@@ -91,7 +91,7 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{Output, Role};
+    use crate::account::{ClientCertificate, Fingerprint, Output, Role, TlsEof};
     use crate::units::ByteSize;
 
     fn named(name: &str) -> Account {
@@ -116,6 +116,9 @@ mod tests {
             language: vec!["de".to_owned()],
             pages_per_day: Some(9),
             charset: Some("shift_jis".parse().unwrap()),
+            tls_eof: TlsEof::Lenient,
+            client_certificate: Some(ClientCertificate::Sufficient),
+            certificate_fingerprints: vec![Fingerprint([7; 32])],
             ..named("front-desk")
         };
         accounts.add(&full).unwrap();

@@ -2,7 +2,7 @@
 //! not. Passwords come in by standard input or are generated; hashes never leave the store.
 
 use super::print::{clean, print, table};
-use crate::account::{Account, AccountName, Charset, Output, Role};
+use crate::account::{Account, AccountName, Charset, ClientCertificate, Fingerprint, Output, Role, TlsEof};
 use crate::accounts::{Accounts, AccountsError, password};
 use crate::config::{AccountsSource, Config};
 use crate::delivery;
@@ -104,6 +104,15 @@ pub struct SettingArgs {
     /// device uploads, app is a program, admin sees the status page too
     #[arg(long, value_name = "ROLE")]
     role: Option<Role>,
+    /// What ends an upload over TLS: strict, TLS's own goodbye; lenient, the connection's end too
+    #[arg(long, value_name = "HOW")]
+    tls_eof: Option<TlsEof>,
+    /// A client certificate is required beside the password, or sufficient without it; needs ftp.tls.client-ca
+    #[arg(long, value_name = "WHAT")]
+    client_certificate: Option<ClientCertificate>,
+    /// SHA-256 of its certificate; may be given more than once; without one, client-ca must have signed it for the account's name
+    #[arg(long = "certificate-fingerprint", value_name = "SHA256")]
+    certificate_fingerprints: Vec<Fingerprint>,
 }
 
 /// Settings that can be absent.
@@ -115,6 +124,8 @@ enum Clearable {
     Language,
     PagesPerDay,
     Charset,
+    ClientCertificate,
+    CertificateFingerprints,
 }
 
 /// No longer password is checked: hashing is work for the length.
@@ -155,6 +166,11 @@ impl SettingArgs {
         account.pages_per_day = self.pages_per_day.or(account.pages_per_day);
         account.charset = self.charset.or(account.charset);
         account.role = self.role.unwrap_or(account.role);
+        account.tls_eof = self.tls_eof.unwrap_or(account.tls_eof);
+        account.client_certificate = self.client_certificate.or(account.client_certificate);
+        if !self.certificate_fingerprints.is_empty() {
+            account.certificate_fingerprints = unique(&self.certificate_fingerprints);
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -167,6 +183,9 @@ impl SettingArgs {
             && self.pages_per_day.is_none()
             && self.charset.is_none()
             && self.role.is_none()
+            && self.tls_eof.is_none()
+            && self.client_certificate.is_none()
+            && self.certificate_fingerprints.is_empty()
     }
 }
 
@@ -249,6 +268,8 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
             Clearable::Language => account.language.clear(),
             Clearable::PagesPerDay => account.pages_per_day = None,
             Clearable::Charset => account.charset = None,
+            Clearable::ClientCertificate => account.client_certificate = None,
+            Clearable::CertificateFingerprints => account.certificate_fingerprints.clear(),
         }
     }
     args.settings.apply(&mut account);
@@ -353,6 +374,9 @@ fn to_json(account: &Account) -> Value {
         "language": account.language,
         "pages_per_day": account.pages_per_day,
         "charset": account.charset,
+        "tls_eof": account.tls_eof,
+        "client_certificate": account.client_certificate,
+        "certificate_fingerprints": account.certificate_fingerprints,
         "created_at": account.created_at,
     })
 }
@@ -385,7 +409,7 @@ fn details(account: &Account) -> String {
         value[name] = size.map_or(Value::Null, |size| Value::String(size.to_string()));
     }
     let fields = value.as_object().into_iter().flatten();
-    fields.map(|(name, value)| format!("{:<14} {}\n", name.replace('_', "-"), words(value))).collect()
+    fields.map(|(name, value)| format!("{:<24} {}\n", name.replace('_', "-"), words(value))).collect()
 }
 
 /// A JSON value as a person would write it.

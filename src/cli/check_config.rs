@@ -100,7 +100,14 @@ fn accounts(config: &Config) -> Finding {
     };
     match opened.and_then(|accounts| accounts.list()) {
         Ok(list) if list.is_empty() => Finding::Doubtful(format!("none {place}: nobody can come in")),
-        Ok(list) => Finding::Good(format!("{} {place}", list.len())),
+        Ok(list) => match list.iter().find(|account| account.client_certificate.is_some()) {
+            Some(account) if config.ftp.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) => Finding::Doubtful(format!(
+                "{} {place}, of which \"{}\" has a client-certificate setting: set ftp.tls.client-ca, or no certificate is asked for",
+                list.len(),
+                account.name
+            )),
+            _ => Finding::Good(format!("{} {place}", list.len())),
+        },
         Err(error) => Finding::Bad(chain(&error)),
     }
 }
@@ -130,18 +137,31 @@ fn ftp_tls(config: &Config) -> Finding {
     let Some(tls) = &config.ftp.tls else {
         return Finding::Good("no [ftp.tls]: plain FTP only".to_owned());
     };
-    match (tls.check(), tls.require) {
-        (Err(error), _) => Finding::Bad(chain(&error)),
-        (Ok(()), Require::No) => Finding::Good("offered".to_owned()),
-        (Ok(()), Require::Login) => Finding::Good("required for the login".to_owned()),
-        (Ok(()), Require::All) => Finding::Good("required for everything".to_owned()),
+    if let Err(error) = tls.check() {
+        return Finding::Bad(chain(&error));
     }
+    let mut detail = match tls.require {
+        Require::No => "offered",
+        Require::Login => "required for the login",
+        Require::All => "required for everything",
+    }
+    .to_owned();
+    if let Some(implicit) = tls.implicit_listen {
+        detail.push_str(&format!(", implicit at {implicit}"));
+    }
+    if tls.client_ca.is_some() {
+        detail.push_str(", client certificates asked for");
+    }
+    Finding::Good(detail)
 }
 
 fn http(config: &Config) -> Finding {
     let listen = config.http.listen;
-    if listen == config.ftp.listen && listen.port() != 0 {
-        return Finding::Bad(format!("{listen} is ftp.listen as well: give one of them another port"));
+    let implicit = config.ftp.tls.as_ref().and_then(|tls| tls.implicit_listen);
+    for (key, taken) in [("ftp.listen", Some(config.ftp.listen)), ("ftp.tls.implicit-listen", implicit)] {
+        if taken == Some(listen) && listen.port() != 0 {
+            return Finding::Bad(format!("{listen} is {key} as well: give one of them another port"));
+        }
     }
     Finding::Good(format!("{listen}, known as {}", config.http.public_url))
 }

@@ -21,7 +21,8 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
     runtime.block_on(daemon::run(config, plan.lanes, factory, |addresses| {
         let mut out = std::io::stdout().lock();
         // Whoever started us may have closed stdout; that is no reason to stop.
-        let _ = writeln!(out, "inkport ready ftp={} http={}", addresses.ftp, addresses.http).and_then(|()| out.flush());
+        let ftps = addresses.ftps.map(|address| format!(" ftps={address}")).unwrap_or_default();
+        let _ = writeln!(out, "inkport ready ftp={} http={}{ftps}", addresses.ftp, addresses.http).and_then(|()| out.flush());
     }))?;
     // What still hangs (an abandoned engine thread in a foreign library) must not keep the process.
     runtime.shutdown_background();

@@ -126,6 +126,8 @@ impl Config {
             certificate: Some("/etc/inkport/certificate.pem".into()),
             private_key: Some("/etc/inkport/private-key.pem".into()),
             require: ftp::Require::default(),
+            implicit_listen: Some(([127, 0, 0, 1], 990).into()),
+            client_ca: Some("/etc/inkport/client-ca.pem".into()),
         });
         config.mail = Some(delivery::Settings { password_file: Some("/etc/inkport/mail-password".into()), ..Default::default() });
         config
@@ -165,7 +167,7 @@ impl Config {
     fn settle(&mut self, folder: &Path, credentials: Option<&Path>) {
         let mut paths = vec![&mut self.data_dir, &mut self.accounts.file, &mut self.ocr.models];
         if let Some(tls) = &mut self.ftp.tls {
-            paths.extend([&mut tls.certificate, &mut tls.private_key].into_iter().flatten());
+            paths.extend([&mut tls.certificate, &mut tls.private_key, &mut tls.client_ca].into_iter().flatten());
         }
         if let Some(mail) = &mut self.mail {
             let credential = credentials.map(|folder| folder.join(MAIL_CREDENTIAL)).filter(|path| path.is_file());

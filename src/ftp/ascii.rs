@@ -74,6 +74,9 @@ pub(super) struct Received<R> {
     /// How much of `out` has been read.
     read: usize,
     ended: bool,
+    /// What ended it otherwise; told when everything that came before has been read, since there is an end
+    /// that some accounts' devices are known by (`tls-eof`).
+    failed: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -86,7 +89,7 @@ enum Kind {
 
 impl<R> Received<R> {
     pub fn new(input: R) -> Self {
-        Received { input, kind: Kind::Unknown(Vec::new()), out: Vec::new(), read: 0, ended: false }
+        Received { input, kind: Kind::Unknown(Vec::new()), out: Vec::new(), read: 0, ended: false, failed: None }
     }
 
     /// Takes in what came next; nothing is the end.
@@ -128,15 +131,20 @@ impl<R: AsyncRead + Unpin> AsyncRead for Received<R> {
                 return Poll::Ready(Ok(()));
             }
             if this.ended {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(this.failed.take().map_or(Ok(()), Err));
             }
             if matches!(this.kind, Kind::Verbatim) {
                 return Pin::new(&mut this.input).poll_read(context, buffer);
             }
             let mut chunk = [0; HEAD];
             let mut chunk = ReadBuf::new(&mut chunk);
-            ready!(Pin::new(&mut this.input).poll_read(context, &mut chunk))?;
-            this.take(chunk.filled());
+            match ready!(Pin::new(&mut this.input).poll_read(context, &mut chunk)) {
+                Ok(()) => this.take(chunk.filled()),
+                Err(error) => {
+                    this.failed = Some(error);
+                    this.take(&[]);
+                }
+            }
         }
     }
 }
@@ -174,6 +182,23 @@ mod tests {
         for cut in [1, 5, HEAD - 1, HEAD, HEAD + 1, 2 * HEAD] {
             assert_eq!(kept(&[&long[..cut], &long[cut..]]).await, b"line\n".repeat(5000), "cut at {cut}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_failure_is_told_first() {
+        struct Cut(&'static [u8]);
+        impl AsyncRead for Cut {
+            fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                if self.0.is_empty() {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                buffer.put_slice(std::mem::take(&mut self.0));
+                Poll::Ready(Ok(()))
+            }
+        }
+        let mut all = Vec::new();
+        let error = Received::new(Cut(b"one\r\ntwo\r")).read_to_end(&mut all).await.unwrap_err();
+        assert_eq!((all.as_slice(), error.kind()), (&b"one\ntwo\r"[..], io::ErrorKind::UnexpectedEof));
     }
 
     #[tokio::test]

@@ -1,14 +1,16 @@
 //! Logins: one answer for every cause of failure, and the slower the more there were.
 //!
-//! libunftp hands over a name and a password and turns any error into the same 530. Passwords are
-//! [`Logins`]' business; here lie the delays. A failure costs its peer a second, from the fourth on more
+//! libunftp hands over a name, a password and the client's certificate, and turns any error into the same
+//! 530. Passwords are [`Logins`]' business, certificates [`certificate`]'s; here lie the delays. A failure costs its peer a second, from the fourth on more
 //! (at most five), and the third of a session ends it; an account that one peer has missed ten times is locked to that peer, right password or not. Both are
 //! forgotten ten minutes after the last password that was looked at, the delays after a success too.
 //! Other peers are not touched, so nobody can lock a scanner out by guessing from elsewhere.
 
+use super::certificate;
 use super::listing::Home;
 use super::session::{Session, Stats, lock, peer_key};
-use crate::account::{Account, AccountName};
+use super::tls::Tls;
+use crate::account::{Account, AccountName, ClientCertificate};
 use crate::accounts::password::Logins;
 use crate::homes::Homes;
 use async_trait::async_trait;
@@ -18,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use unftp_core::auth::{
-    AuthenticationError, Authenticator, Credentials, Principal, UserDetail, UserDetailError, UserDetailProvider,
+    AuthenticationError, Authenticator, ClientCert, Credentials, Principal, UserDetail, UserDetailError, UserDetailProvider,
 };
 
 /// Who is logged in.
@@ -42,27 +44,55 @@ pub(super) struct Gate {
     pub logins: Logins,
     pub homes: Homes,
     pub stats: Arc<Stats>,
+    tls: Option<Arc<Tls>>,
     failures: Mutex<Failures>,
 }
 
 impl Gate {
-    pub fn new(logins: Logins, homes: Homes, stats: Arc<Stats>) -> Self {
-        Gate { logins, homes, stats, failures: Mutex::new(Failures::default()) }
+    pub fn new(logins: Logins, homes: Homes, stats: Arc<Stats>, tls: Option<Arc<Tls>>) -> Self {
+        Gate { logins, homes, stats, tls, failures: Mutex::new(Failures::default()) }
     }
 
-    async fn admit(&self, peer: IpAddr, name: &str, password: &str) -> Option<User> {
+    /// By the password, and the certificate where the account requires it.
+    async fn admit(&self, peer: IpAddr, name: &str, password: &str, certificates: Option<&[ClientCert]>) -> Option<User> {
         // A name that cannot be an account's still costs a look-up, so that it takes as long.
         let account_name: Option<AccountName> = name.parse().ok();
         let locked = account_name.as_ref().is_some_and(|name| lock(&self.failures).is_locked(peer, name, Instant::now()));
         if locked {
             return None;
         }
-        let Some(account) = self.logins.check(name, password).await else {
+        let account = self.logins.check(name, password).await.filter(|account| {
+            let passes = account.client_certificate != Some(ClientCertificate::Required) || self.is_of(account, certificates);
+            if !passes {
+                tracing::warn!(account.name = %account.name, %peer, shown = certificates.is_some(), "the password was right, but the account requires its client certificate");
+            }
+            passes
+        });
+        let Some(account) = account else {
             if let Some(name) = account_name {
                 lock(&self.failures).missed(peer, name, Instant::now());
             }
             return None;
         };
+        self.let_in(peer, account).await
+    }
+
+    /// By the certificate alone, where that suffices. Not subject to the lock that guessing passwords earns:
+    /// a key cannot be guessed.
+    async fn admit_by_certificate(&self, peer: IpAddr, name: &str, certificates: Option<&[ClientCert]>) -> Option<User> {
+        let account = self.logins.account(name).await?;
+        if account.client_certificate != Some(ClientCertificate::Sufficient) || !self.is_of(&account, certificates) {
+            return None;
+        }
+        self.let_in(peer, account).await
+    }
+
+    fn is_of(&self, account: &Account, certificates: Option<&[ClientCert]>) -> bool {
+        let identity = self.tls.as_ref().map(|tls| tls.current());
+        certificate::is_of(account, certificates, identity.as_ref().and_then(|identity| identity.authority.as_ref()))
+    }
+
+    async fn let_in(&self, peer: IpAddr, account: Account) -> Option<User> {
         let homes = self.homes.clone();
         let name = account.name.clone();
         let home = tokio::task::spawn_blocking(move || {
@@ -110,11 +140,19 @@ impl Authenticator for Doorkeeper {
     async fn authenticate(&self, name: &str, credentials: &Credentials) -> Result<Principal, AuthenticationError> {
         let Ok(_turn) = self.turn.try_lock() else { return Err(AuthenticationError::BadPassword) };
         let peer = peer_key(self.session.peer.ip());
-        let password = credentials.password.as_deref().unwrap_or_default();
-        if let Some(user) = self.gate.admit(peer, name, password).await {
-            tracing::info!(session.id = self.session.number, account.name = %user.account.name, peer = %self.session.peer, "logged in");
+        let certificates = credentials.certificate_chain.as_deref();
+        let (user, by) = match &credentials.password {
+            Some(password) => (self.gate.admit(peer, name, password, certificates).await, "password"),
+            None => (self.gate.admit_by_certificate(peer, name, certificates).await, "certificate"),
+        };
+        if let Some(user) = user {
+            tracing::info!(session.id = self.session.number, account.name = %user.account.name, peer = %self.session.peer, by, "logged in");
             *lock(&self.admitted) = Some(user);
             return Ok(Principal { username: name.to_owned() });
+        }
+        if credentials.password.is_none() {
+            // Nothing was tried yet: the client is asked for its password.
+            return Err(AuthenticationError::BadCert);
         }
         self.gate.stats.login_failed();
         let delay = lock(&self.gate.failures).failed(peer, Instant::now());
@@ -122,6 +160,11 @@ impl Authenticator for Doorkeeper {
         tracing::warn!(session.id = self.session.number, peer = %self.session.peer, delay = ?delay, "a login failed");
         tokio::time::sleep(delay).await;
         Err(AuthenticationError::BadPassword)
+    }
+
+    /// Asked at USER of a client that showed a certificate; [`Authenticator::authenticate`] looks at it.
+    async fn cert_auth_sufficient(&self, _name: &str) -> bool {
+        true
     }
 
     fn name(&self) -> &str {

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 mod ascii;
 mod auth;
+mod certificate;
 mod charset;
 mod commands;
 mod listing;
@@ -41,7 +42,7 @@ mod tls;
 pub use server::Ftp;
 pub use session::{Stats, StatsNow};
 pub use settings::{PassiveHost, PortRange, Settings};
-pub use tls::{Require, TlsError, TlsSettings};
+pub use tls::{Certificates, Require, TlsError, TlsSettings};
 
 /// Why the door cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +51,9 @@ pub enum FtpError {
     Setting { key: &'static str, problem: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("ftp.listen: {address} cannot be listened on")]
+    #[error("ftp.{key}: {address} cannot be listened on")]
     Listen {
+        key: &'static str,
         address: SocketAddr,
         #[source]
         source: io::Error,

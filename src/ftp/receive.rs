@@ -5,6 +5,7 @@
 //! and no more. Whatever goes wrong, the staging file is dropped and nothing is left.
 
 use super::session::Control;
+use crate::account::TlsEof;
 use crate::spool::{SpoolError, Staged, Staging};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -39,12 +40,13 @@ pub(super) enum ReceiveError {
 /// Reads to the clean end of `input`, and makes the bytes durable, still hidden. `begin` finds a place
 /// for them and says how many may come; while it does, the first of them are read already, but where
 /// it refuses, nothing more is waited for. A transfer without a byte for `stall` is broken.
-pub(super) async fn receive<R, B, E>(mut input: R, begin: B, control: &Control, stall: Duration) -> Result<Staged, E>
+pub(super) async fn receive<R, B, E>(input: R, begin: B, control: &Control, stall: Duration, eof: TlsEof) -> Result<Staged, E>
 where
     R: AsyncRead + Unpin,
     B: Future<Output = Result<(Staging, u64), E>>,
     E: From<ReceiveError>,
 {
+    let mut input = Input { input, eof };
     let mut control_lost = pin!(async {
         control.lost().await;
         tokio::time::sleep(AFTER_CONTROL).await;
@@ -80,9 +82,26 @@ where
     }
 }
 
+/// A data connection, and what may end it.
+struct Input<R> {
+    input: R,
+    eof: TlsEof,
+}
+
+impl<R: AsyncRead + Unpin> Input<R> {
+    /// More bytes behind those in `buffer`; 0 at the clean end. rustls tells a connection that was closed
+    /// without close_notify, between two records, by `UnexpectedEof`; a plain connection and a reset never do.
+    async fn read(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self.input.read_buf(buffer).await {
+            Err(error) if self.eof == TlsEof::Lenient && error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+            read => read,
+        }
+    }
+}
+
 /// Fills the buffer; true at the input's clean end.
 async fn fill<R, L>(
-    input: &mut R,
+    input: &mut Input<R>,
     buffer: &mut Vec<u8>,
     mut control_lost: Pin<&mut L>,
     stall: Duration,
@@ -95,7 +114,7 @@ where
         tokio::select! {
             // What has arrived counts, even when the control connection is gone.
             biased;
-            read = input.read_buf(buffer) => match read {
+            read = input.read(buffer) => match read {
                 Ok(0) => return Ok(true),
                 Ok(_) => {}
                 Err(error) => return Err(ReceiveError::Broken(error)),
@@ -195,8 +214,41 @@ mod tests {
         writer.write_all(input).await.unwrap();
         let _held = open.then_some(writer);
         let mut buffer = Vec::with_capacity(BUFFER);
-        let ended = fill(&mut reader, &mut buffer, pin!(lost), stall).await?;
+        let mut input = Input { input: &mut reader, eof: TlsEof::Strict };
+        let ended = fill(&mut input, &mut buffer, pin!(lost), stall).await?;
         Ok((ended, buffer.len()))
+    }
+
+    /// Gives its bytes, then its error.
+    struct Failing(&'static [u8], io::ErrorKind);
+
+    impl AsyncRead for Failing {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            let bytes = std::mem::take(&mut self.0);
+            buffer.put_slice(bytes);
+            std::task::Poll::Ready(if bytes.is_empty() { Err(self.1.into()) } else { Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_missing_goodbye_ends_a_lenient_upload_and_nothing_else_does() {
+        use io::ErrorKind::{ConnectionAborted, ConnectionReset, UnexpectedEof};
+        for (eof, kind, taken) in [
+            (TlsEof::Lenient, UnexpectedEof, true),
+            (TlsEof::Lenient, ConnectionReset, false),
+            (TlsEof::Lenient, ConnectionAborted, false),
+            (TlsEof::Strict, UnexpectedEof, false),
+        ] {
+            let mut input = Input { input: Failing(b"page", kind), eof };
+            let mut buffer = Vec::with_capacity(BUFFER);
+            let ended = fill(&mut input, &mut buffer, pin!(pending()), PATIENCE).await;
+            assert_eq!(ended.is_ok_and(|ended| ended), taken, "{eof:?} {kind}");
+            assert_eq!(buffer, b"page");
+        }
     }
 
     #[tokio::test]

@@ -6,14 +6,15 @@ use super::passive::PassivePorts;
 use super::session::{Control, Place, Session, Sessions, Stats, Turned, lock};
 use super::site::Site;
 use super::storage::Storage;
-use super::tls::{Require, Tls};
+use super::tls::{Certificates, Require, Tls};
 use super::{FtpError, Parts, PassiveHost, Rooms, Settings};
-use libunftp::options::{ActivePassiveMode, FtpsRequired, TlsFlags};
+use libunftp::options::{ActivePassiveMode, FtpsRequired};
 use libunftp::{Server, ServerBuilder, ServerError};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -37,15 +38,30 @@ const BACKLOG: u32 = 1024;
 
 /// The door, listening but not yet open.
 pub struct Ftp {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     address: SocketAddr,
+    implicit_address: Option<SocketAddr>,
     hall: Arc<Hall>,
+}
+
+/// A port, and how the connections to it begin.
+struct Listener {
+    socket: TcpListener,
+    begins: Begins,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    /// With the greeting, in plain text.
+    Plain,
+    /// With a TLS handshake (implicit FTPS).
+    Tls,
 }
 
 /// What the accept loop and the sessions share.
 struct Hall {
     settings: Settings,
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     parts: Arc<Parts>,
     gate: Arc<Gate>,
     sessions: Arc<Sessions>,
@@ -64,15 +80,20 @@ impl Ftp {
     /// [`Ftp::bind`] with another time without a byte after which a transfer is broken.
     pub async fn bind_with_stall(settings: Settings, rooms: Rooms, stall: Duration) -> Result<Self, FtpError> {
         settings.check()?;
-        let tls = settings.tls.as_ref().map(super::TlsSettings::complete).transpose()?;
-        let listeners = listen(settings.listen)?;
-        let address = listeners[0].local_addr().map_err(|source| FtpError::Listen { address: settings.listen, source })?;
+        let tls = settings.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
+        let (mut listeners, address) = listen("listen", settings.listen, Begins::Plain)?;
+        let mut implicit_address = None;
+        if let Some(wanted) = settings.tls.as_ref().and_then(|tls| tls.implicit_listen) {
+            let (more, address) = listen("tls.implicit-listen", wanted, Begins::Tls)?;
+            listeners.extend(more);
+            implicit_address = Some(address);
+        }
         warn_about_ephemeral_ports(&settings);
         let stats = Arc::new(Stats::default());
         let Rooms { logins, homes, intake, ledger } = rooms;
         let sessions = Sessions::new(Arc::clone(&stats), settings.max_sessions, settings.max_sessions_per_ip);
         let hall = Hall {
-            gate: Arc::new(Gate::new(logins, homes.clone(), Arc::clone(&stats))),
+            gate: Arc::new(Gate::new(logins, homes.clone(), Arc::clone(&stats), tls.clone())),
             parts: Arc::new(Parts {
                 homes,
                 intake,
@@ -89,13 +110,25 @@ impl Ftp {
             settings,
             tls,
         };
-        Ok(Ftp { listeners, address, hall: Arc::new(hall) })
+        Ok(Ftp { listeners, address, implicit_address, hall: Arc::new(hall) })
     }
 
     /// Where it really listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where connections really begin with TLS, if anywhere.
+    #[must_use]
+    pub fn implicit_addr(&self) -> Option<SocketAddr> {
+        self.implicit_address
+    }
+
+    /// What can be read again while the door is open, if it has TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Option<Certificates> {
+        self.hall.tls.clone().map(Certificates)
     }
 
     /// What the door does, to be read at any time.
@@ -107,23 +140,24 @@ impl Ftp {
     /// Serves until `shutdown` resolves. Then nobody is let in any more, idle sessions end at once,
     /// running uploads have `grace` to end and to be answered, no new one begins, and the rest is cut.
     pub async fn run(self, shutdown: impl Future<Output = ()>, grace: Duration) {
-        let Ftp { listeners, address, hall } = self;
+        let Ftp { listeners, address, implicit_address, hall } = self;
         let mut shutdown = pin!(shutdown);
         let mut running = JoinSet::new();
         let mut starved = false;
-        tracing::info!(ftp.address = %address, ftp.tls = hall.tls.is_some(), "the FTP door is open");
+        let implicit = implicit_address.map(tracing::field::display);
+        tracing::info!(ftp.address = %address, ftp.tls = hall.tls.is_some(), ftp.implicit = implicit, "the FTP door is open");
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 Some(_) = running.join_next() => {}
                 accepted = accept(&listeners) => match accepted {
-                    Ok((stream, peer)) => {
+                    Ok((stream, peer, begins)) => {
                         starved = false;
                         match hall.sessions.admit(peer.ip()) {
                             Ok(place) => {
-                                running.spawn(serve(Arc::clone(&hall), stream, peer, place));
+                                running.spawn(serve(Arc::clone(&hall), stream, peer, begins, place));
                             }
-                            Err(turned) => turn_away(stream, peer, turned),
+                            Err(turned) => turn_away(stream, peer, begins, turned),
                         }
                     }
                     // The client went away while it waited.
@@ -206,18 +240,16 @@ impl Hall {
                 Require::Login => (FtpsRequired::All, FtpsRequired::None),
                 Require::All => (FtpsRequired::All, FtpsRequired::All),
             };
-            let resumption = TlsFlags::RESUMPTION_SESS_ID | TlsFlags::RESUMPTION_TICKETS;
-            builder = builder
-                .ftps(&tls.certificate, &tls.private_key)
-                .ftps_tls_flags(TlsFlags::LATEST_VERSIONS | resumption)
-                .ftps_required(login, data);
+            // The session keeps this configuration, for its data connections too.
+            let config = Arc::clone(&tls.current().config);
+            builder = builder.ftps_manual::<PathBuf>(config).ftps_required(login, data);
         }
         builder.build()
     }
 }
 
 /// One session, from the greeting to its end.
-async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, place: Place) {
+async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, begins: Begins, place: Place) {
     let _place = place;
     let number = hall.numbers.fetch_add(1, Ordering::Relaxed);
     let prepared = async {
@@ -227,13 +259,7 @@ async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, place: Plac
         socket2::SockRef::from(&stream).set_out_of_band_inline(true)?;
         let (stream, control) = Control::split(stream)?;
         let session = Arc::new(Session::new(number, peer, control));
-        let server = if hall.tls.is_some() {
-            // Reads the certificate's files.
-            let (hall, session) = (Arc::clone(&hall), Arc::clone(&session));
-            super::blocking(move || hall.server(&session).map_err(io::Error::other)).await?
-        } else {
-            hall.server(&session).map_err(io::Error::other)?
-        };
+        let server = hall.server(&session).map_err(io::Error::other)?;
         io::Result::Ok((stream, session, server))
     };
     let (stream, session, server) = match prepared.await {
@@ -243,7 +269,7 @@ async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, place: Plac
             return;
         }
     };
-    tracing::debug!(session.id = number, %peer, "a session begins");
+    tracing::debug!(session.id = number, %peer, ?begins, "a session begins");
     lock(&hall.open).insert(number, Arc::clone(&session));
     let patience = async {
         tokio::time::sleep(LOGIN_TIME).await;
@@ -254,8 +280,14 @@ async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, place: Plac
         std::future::pending::<()>().await;
     };
     // `service` runs a task of its own and only waits for it: the session ends by its connection.
+    let service = async {
+        match begins {
+            Begins::Plain => server.service(stream).await,
+            Begins::Tls => server.service_implicit_tls(stream).await,
+        }
+    };
     tokio::select! {
-        served = server.service(stream) => {
+        served = service => {
             if let Err(error) = served {
                 tracing::debug!(session.id = number, %peer, %error, "a session ended early");
             }
@@ -271,17 +303,18 @@ async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, place: Plac
     tracing::debug!(session.id = number, %peer, "a session ended");
 }
 
-/// The listening sockets. `[::]` is two, because libunftp cannot tell an IPv4 client on an IPv6 socket
-/// where to connect for data.
-fn listen(address: SocketAddr) -> Result<Vec<TcpListener>, FtpError> {
-    let one = |address: SocketAddr| listen_on(address).map_err(|source| FtpError::Listen { address, source });
+/// The listening sockets and where they really listen. `[::]` is two, because libunftp cannot tell an IPv4
+/// client on an IPv6 socket where to connect for data.
+fn listen(key: &'static str, address: SocketAddr, begins: Begins) -> Result<(Vec<Listener>, SocketAddr), FtpError> {
+    let one = |address: SocketAddr| listen_on(address).map_err(|source| FtpError::Listen { key, address, source });
     let first = one(address)?;
-    if address.ip() != IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        return Ok(vec![first]);
+    let real = first.local_addr().map_err(|source| FtpError::Listen { key, address, source })?;
+    let mut listeners = vec![Listener { socket: first, begins }];
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        let second = one(SocketAddr::from((Ipv4Addr::UNSPECIFIED, real.port())))?;
+        listeners.push(Listener { socket: second, begins });
     }
-    let port = first.local_addr().map_err(|source| FtpError::Listen { address, source })?.port();
-    let second = one(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
-    Ok(vec![first, second])
+    Ok((listeners, real))
 }
 
 fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
@@ -295,11 +328,11 @@ fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// The next connection at any of the listeners.
-async fn accept(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(listeners: &[Listener]) -> io::Result<(TcpStream, SocketAddr, Begins)> {
     poll_fn(|context| {
         for listener in listeners {
-            if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready(accepted);
+            if let Poll::Ready(accepted) = listener.socket.poll_accept(context) {
+                return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, listener.begins)));
             }
         }
         Poll::Pending
@@ -313,14 +346,17 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | HostUnreachable | NetworkDown | NetworkUnreachable)
 }
 
-fn turn_away(stream: TcpStream, peer: SocketAddr, turned: Turned) {
+fn turn_away(stream: TcpStream, peer: SocketAddr, begins: Begins, turned: Turned) {
     let (reply, limit) = match turned {
         Turned::Full => ("421 Too many sessions, try again later.\r\n", "ftp.max-sessions"),
         Turned::TooManyFromPeer => ("421 Too many sessions from your address, try again later.\r\n", "ftp.max-sessions-per-ip"),
     };
     tracing::warn!(%peer, limit, "a connection was turned away");
-    // A new connection's buffer has room for one line; were it not so, the line is lost, not waited for.
-    let _ = stream.try_write(reply.as_bytes());
+    // A new connection's buffer has room for one line; were it not so, the line is lost, not waited for. A
+    // handshake for the sake of a refusal would be work for those who come too often.
+    if begins == Begins::Plain {
+        let _ = stream.try_write(reply.as_bytes());
+    }
     let _ = socket2::SockRef::from(&stream).shutdown(std::net::Shutdown::Write);
 }
 

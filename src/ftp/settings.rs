@@ -63,6 +63,14 @@ impl Settings {
             return wrong("passive-ports", "contain the port that ftp.listen takes; choose another range");
         }
         if let Some(tls) = &self.tls {
+            if let Some(implicit) = tls.implicit_listen {
+                if implicit.port() != 0 && implicit.port() == self.listen.port() {
+                    return wrong("tls.implicit-listen", "is the port that ftp.listen takes; give it one of its own");
+                }
+                if self.passive_ports.0.contains(&implicit.port()) {
+                    return wrong("passive-ports", "contain the port that ftp.tls.implicit-listen takes; choose another range");
+                }
+            }
             tls.check()?;
         }
         Ok(())
@@ -162,6 +170,11 @@ mod tests {
             let settings: Settings = toml::from_str(text).unwrap();
             let told = settings.check().unwrap_err().to_string();
             assert!(told.contains(text.split(' ').next().unwrap()), "{told}");
+        }
+        for (port, key) in [(2121, "tls.implicit-listen"), (30_001, "passive-ports")] {
+            let settings: Settings = toml::from_str(&format!("tls.implicit-listen = \"0.0.0.0:{port}\"")).unwrap();
+            let told = settings.check().unwrap_err().to_string();
+            assert!(told.contains(key), "{told}");
         }
     }
 }

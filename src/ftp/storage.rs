@@ -58,7 +58,7 @@ impl Storage {
         let (user_now, target) = (user.clone(), path.clone());
         let known = lock(&self.session.allowance).take().filter(|(name, _)| name == path).map(|(_, allowance)| allowance);
         let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target, known))).await.map_err(PutError::Panicked)? };
-        let staged = receive(input, begin, &self.session.control, self.parts.stall).await?;
+        let staged = receive(input, begin, &self.session.control, self.parts.stall, user.account.tls_eof).await?;
         // Only now: a broken transfer leaves no folders either.
         self.make_folders(user, path).await?;
         let bytes = staged.bytes();

@@ -43,6 +43,8 @@ pub struct Daemon {
     child: Option<Child>,
     pub ftp: SocketAddr,
     pub http: SocketAddr,
+    /// Of implicit FTPS, where the configuration has it.
+    pub ftps: Option<SocketAddr>,
 }
 
 impl Daemon {
@@ -71,7 +73,7 @@ impl Daemon {
         );
         fs::write(folder.path().join("inkport.toml"), text).unwrap();
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        Daemon { folder, child: None, ftp: nowhere, http: nowhere }
+        Daemon { folder, child: None, ftp: nowhere, http: nowhere, ftps: None }
     }
 
     pub fn folder(&self) -> &Path {
@@ -140,6 +142,9 @@ impl Daemon {
         assert!(line.starts_with("inkport ready "), "{line}");
         self.ftp = address("ftp=");
         self.http = address("http=");
+        // At the end, and only there: what reads this line as it always was still can.
+        let last = line.split_whitespace().nth(4);
+        self.ftps = last.map(|word| word.strip_prefix("ftps=").unwrap_or_else(|| panic!("{line}")).parse().unwrap());
     }
 
     pub fn log(&self) -> String {

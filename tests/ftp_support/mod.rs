@@ -6,7 +6,7 @@ pub mod wire;
 
 use inkport::account::Account;
 use inkport::accounts::{Accounts, password};
-use inkport::ftp::{Ftp, PortRange, Rooms, Settings, Stats};
+use inkport::ftp::{Certificates, Ftp, PortRange, Rooms, Settings, Stats};
 use inkport::homes::Homes;
 use inkport::intake::{Intake, Limits};
 use inkport::job::Job;
@@ -36,6 +36,9 @@ pub struct House {
     pub homes: Homes,
     pub queue: SqliteQueue,
     pub address: SocketAddr,
+    /// Of implicit FTPS, where the settings have it.
+    pub implicit: Option<SocketAddr>,
+    pub certificates: Option<Certificates>,
     pub stats: Arc<Stats>,
     ledger: SqliteLedger,
     accounts: Accounts,
@@ -78,6 +81,7 @@ impl House {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let door = runtime.block_on(Ftp::bind_with_stall(settings, rooms, stall)).unwrap();
         let (address, stats) = (door.local_addr(), door.stats());
+        let (implicit, certificates) = (door.implicit_addr(), door.certificates());
         let (stop, stopping) = oneshot::channel::<()>();
         let stopped = runtime.spawn(door.run(async move { drop(stopping.await) }, PATIENCE));
         let house = House {
@@ -86,6 +90,8 @@ impl House {
             homes,
             queue,
             address,
+            implicit,
+            certificates,
             stats,
             ledger,
             accounts,

@@ -3,7 +3,7 @@
 
 use super::{House, PATIENCE};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
@@ -36,13 +36,35 @@ impl Line {
         Ok(Line::Tls(Box::new(StreamOwned::new(connection, socket))))
     }
 
+    pub fn tls(&self) -> Option<&ClientConnection> {
+        match self {
+            Line::Plain(_) => None,
+            Line::Tls(stream) => Some(&stream.conn),
+        }
+    }
+
+    /// Sends bytes in one TLS record whose last three never come.
+    pub fn send_short(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Line::Tls(stream) = self else { return Err(io::ErrorKind::Unsupported.into()) };
+        let mut record = Vec::new();
+        stream.conn.writer().write_all(bytes)?;
+        stream.conn.write_tls(&mut record)?;
+        stream.sock.write_all(&record[..record.len() - 3])
+    }
+
     /// The clean end: over TLS its close_notify, then the end of the stream.
     pub fn end(mut self) {
-        if let Line::Tls(stream) = &mut self {
-            stream.conn.send_close_notify();
-            let _ = stream.flush();
-        }
+        let _ = self.say_goodbye();
         self.cut();
+    }
+
+    /// TLS's close_notify, while the connection stays.
+    pub fn say_goodbye(&mut self) -> io::Result<()> {
+        if let Line::Tls(stream) = self {
+            stream.conn.send_close_notify();
+            stream.flush()?;
+        }
+        Ok(())
     }
 
     /// The end of the stream alone: over TLS somebody cut it.
@@ -139,6 +161,25 @@ impl Wire {
         Ok(Wire::over(Line::Plain(connect_from(from, address)?)))
     }
 
+    /// Over TLS from the first byte, as such a session expects of its data too.
+    pub fn connect_implicit(address: SocketAddr) -> io::Result<Wire> {
+        let mut wire = Wire::connect(address)?;
+        wire.secure()?;
+        wire.private = true;
+        Ok(wire)
+    }
+
+    /// Another TLS configuration, for what is secured from now on.
+    pub fn with_tls(mut self, tls: Arc<ClientConfig>) -> Wire {
+        self.tls = tls;
+        self
+    }
+
+    /// The control connection's TLS.
+    pub fn tls(&self) -> Option<&ClientConnection> {
+        self.line.as_ref().and_then(Line::tls)
+    }
+
     fn over(line: Line) -> Wire {
         Wire {
             line: Some(line),
@@ -178,6 +219,10 @@ impl Wire {
 
     pub fn start_tls(&mut self) -> io::Result<()> {
         self.expect("AUTH TLS", "234");
+        self.secure()
+    }
+
+    fn secure(&mut self) -> io::Result<()> {
         let line = self.line.take().expect("connected").secure(&self.tls)?;
         self.line = Some(line);
         Ok(())
@@ -493,6 +538,14 @@ pub fn shown(bytes: &[u8]) -> String {
 
 /// Takes any certificate: the tests' are self-signed. Sessions are resumed, as real clients do.
 pub fn trusting() -> Arc<ClientConfig> {
+    trusting_with(rustls::ALL_VERSIONS, None)
+}
+
+/// [`trusting`] in these versions of TLS, showing this certificate where one is asked for.
+pub fn trusting_with(
+    versions: &[&'static rustls::SupportedProtocolVersion],
+    own: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Arc<ClientConfig> {
     #[derive(Debug)]
     struct Anything;
     impl ServerCertVerifier for Anything {
@@ -531,10 +584,12 @@ pub fn trusting() -> Arc<ClientConfig> {
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("ring speaks TLS")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anything))
-        .with_no_client_auth();
-    Arc::new(config)
+        .with_custom_certificate_verifier(Arc::new(Anything));
+    Arc::new(match own {
+        Some((chain, key)) => config.with_client_auth_cert(chain, key).expect("a pair"),
+        None => config.with_no_client_auth(),
+    })
 }
