@@ -119,6 +119,11 @@ impl Intake {
         self.inner.begin()
     }
 
+    /// Refused where so many bytes more would take the disk below `min-free-space`. Blocking.
+    pub fn has_room_for(&self, bytes: u64) -> Result<(), IntakeError> {
+        self.inner.check_space(bytes)
+    }
+
     /// Whether a file of this name would be read: not a temporary name and not a sidecar's. Blocking
     /// (it may look for the file that a sidecar belongs to).
     #[must_use]
@@ -204,13 +209,13 @@ enum Looked {
 
 impl Inner {
     fn begin(&self) -> Result<Staging, IntakeError> {
-        self.check_space()?;
+        self.check_space(0)?;
         Ok(self.spool.stage()?)
     }
 
-    fn check_space(&self) -> Result<(), IntakeError> {
+    fn check_space(&self, bytes: u64) -> Result<(), IntakeError> {
         let floor = self.limits.min_free_space;
-        if self.spool.free_space()? < floor { Err(IntakeError::NoSpace { floor }) } else { Ok(()) }
+        if self.spool.free_space()? < floor.saturating_add(bytes) { Err(IntakeError::NoSpace { floor }) } else { Ok(()) }
     }
 
     fn check_size(&self, bytes: u64) -> Result<(), IntakeError> {

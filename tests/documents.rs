@@ -205,14 +205,20 @@ fn text_pdf(entries: &str, content: &str) -> Vec<u8> {
          stream\n0123456789abcdef\nendstream"
             .to_owned(),
     ];
+    assembled(&bodies)
+}
+
+/// Objects from 1 on, the first of them the catalogue, as a PDF.
+fn assembled<S: AsRef<str>>(bodies: &[S]) -> Vec<u8> {
     let mut out = "%PDF-1.4\n".to_owned();
     let mut offsets = String::new();
     for (number, body) in bodies.iter().enumerate() {
         offsets += &format!("{:010} 00000 n \n", out.len());
-        out += &format!("{} 0 obj\n{body}\nendobj\n", number + 1);
+        out += &format!("{} 0 obj\n{}\nendobj\n", number + 1, body.as_ref());
     }
-    let table = out.len();
-    out += &format!("xref\n0 7\n0000000000 65535 f \n{offsets}trailer\n<</Size 7/Root 1 0 R>>\nstartxref\n{table}\n%%EOF\n");
+    let (table, size) = (out.len(), bodies.len() + 1);
+    out += &format!("xref\n0 {size}\n0000000000 65535 f \n{offsets}");
+    out += &format!("trailer\n<</Size {size}/Root 1 0 R>>\nstartxref\n{table}\n%%EOF\n");
     out.into_bytes()
 }
 
@@ -296,6 +302,26 @@ fn a_layer_lies_where_the_image_shows_it() {
             inside += (left as usize..right as usize).filter(|x| image.rgb[(y * image.width as usize + x) * 3] < 128).count();
         }
         assert!(inside > 300, "{run:?}");
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_unpacked_is_that_pages_trouble() {
+    let bodies = [
+        "<</Type/Catalog/Pages 2 0 R>>",
+        "<</Type/Pages/Kids[3 0 R 4 0 R]/Count 2/MediaBox[0 0 300 200]>>",
+        "<</Type/Page/Parent 2 0 R/Contents 5 0 R/Resources<</Font<</F 6 0 R>>>>>>",
+        "<</Type/Page/Parent 2 0 R/Contents 7 0 R/Resources<</Font<</F 6 0 R>>>>>>",
+        &format!("<</Length {}>>\nstream\n{PROSE}\nendstream", PROSE.len()),
+        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>",
+        "<</Length 16/Filter/FlateDecode>>\nstream\nno deflated data\nendstream",
+    ];
+    let mut document = Document::open(assembled(&bodies), &Limits::default()).unwrap();
+    assert!(matches!(document.content(0), Ok(Content::Text(_))));
+    match document.content(1) {
+        Err(DocumentError::Damaged { what: "PDF", detail }) => assert!(detail.contains("page 2"), "{detail}"),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("an empty page was made of it"),
     }
 }
 

@@ -13,16 +13,10 @@ fn folder() -> PathBuf {
 
 /// What does not hold yet, and why. A dialogue that begins to hold must be taken off the list: its test
 /// fails until it is.
-const OPEN: &[(&str, &str)] = &[
-    ("q07-allo", "ALLO is answered 200 whatever its size; the limit is told at the upload"),
-    ("q32-listing-forms", "NLST does not take options before a folder"),
-];
+const OPEN: &[(&str, &str)] = &[];
 
 /// Held at some runs and not at others, so that it can be asserted neither way: not replayed.
-const UNSTEADY: &[(&str, &str)] = &[
-    ("q05-listen-after-port", "a download to a port that is listened on late sometimes does not come"),
-    ("q29-telnet-interrupt-before-abor", "a Telnet Synch is sometimes left before ABOR, which then is not answered"),
-];
+const UNSTEADY: &[(&str, &str)] = &[];
 
 fn replay(file: &str) {
     if let Some((_, why)) = UNSTEADY.iter().find(|(open, _)| *open == file) {
@@ -53,6 +47,7 @@ macro_rules! dialogues {
 
 dialogues! {
     contract_quota => "contract-quota",
+    contract_refused_at_once => "contract-refused-at-once",
     contract_stalled_transfer => "contract-stalled-transfer",
     q01_opts_utf8_before_login => "q01-opts-utf8-before-login",
     q02_opts_mlst_after_feat => "q02-opts-mlst-after-feat",

@@ -122,9 +122,7 @@ impl PdfPages {
         if !(points.0.is_finite() && points.1.is_finite() && points.0 > 0.0 && points.1 > 0.0) {
             return Err(damaged(format!("page {} has no size", index + 1)));
         }
-        let contents = page.raw();
-        let lost = contents.get::<Stream<'_>>(CONTENTS).is_some() || self.truncated && contents.contains_key(CONTENTS);
-        if lost && page.page_stream().is_none() {
+        if self.truncated && page.raw().contains_key(CONTENTS) && page.page_stream().is_none() || is_lost(page) {
             return Err(damaged(format!("what stands on page {} cannot be unpacked", index + 1)));
         }
         let surveyed = survey(page, points.0, points.1);
@@ -188,6 +186,13 @@ impl Viewed<'_> {
         }
         canvas
     }
+}
+
+/// Whether a page has drawing commands of which nothing is left when they are unpacked. Nothing packed by
+/// deflate makes 11 bytes at most.
+fn is_lost(page: &PdfPage<'_>) -> bool {
+    let packed = page.raw().get::<Stream<'_>>(CONTENTS);
+    packed.is_some_and(|stream| stream.raw_data().len() > 11) && page.page_stream().is_none_or(<[u8]>::is_empty)
 }
 
 fn parse(bytes: &Arc<Vec<u8>>) -> Result<Pdf, DocumentError> {

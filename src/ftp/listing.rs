@@ -8,7 +8,7 @@ use super::blocking;
 use crate::account::VirtualPath;
 use crate::homes::DEEPEST;
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, PermissionsExt};
+use cap_std::fs::{Dir, MetadataExt, PermissionsExt};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,6 +87,13 @@ impl Home {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+impl Entry {
+    /// The same for every name of a file, and for no other file (RFC 3659).
+    pub fn unique(&self) -> String {
+        format!("{:x}g{:x}", self.inner.dev(), self.inner.ino())
     }
 }
 

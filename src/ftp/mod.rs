@@ -9,7 +9,8 @@
 //!
 //! One [`libunftp::Server`] is built per connection and given the accepted socket, so that limits,
 //! addresses and `TCP_NODELAY` are ours. What cannot be wrapped (its session loop, its data connections,
-//! the forms of commands it knows) is put right by the patches in `patches/libunftp`.
+//! the forms of commands it knows) is put right by the patches in `patches/libunftp`; one of them lets
+//! `commands` answer what depends on the account, the disk, or what a client has chosen.
 
 use crate::accounts::password::Logins;
 use crate::homes::Homes;
@@ -21,10 +22,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+mod ascii;
 mod auth;
 mod certificate;
 mod charset;
+mod commands;
 mod listing;
+mod lists;
 mod passive;
 mod receive;
 mod server;

@@ -1,9 +1,10 @@
 //! Accepting, limiting and draining. One libunftp server is built for each connection.
 
 use super::auth::{Doorkeeper, Gate, User};
+use super::commands::{Answers, VERBS};
 use super::passive::PassivePorts;
 use super::session::{Control, Place, Session, Sessions, Stats, Turned, lock};
-use super::site::{Site, Utf8};
+use super::site::Site;
 use super::storage::Storage;
 use super::tls::{Certificates, Require, Tls};
 use super::{FtpError, Parts, PassiveHost, Rooms, Settings};
@@ -226,8 +227,10 @@ impl Hall {
             .site_command("CHMOD", Site::Mode)
             .site_command("UTIME", Site::Time)
             .site_command("MFMT", Site::TimeAsFact)
-            .site_command("MDTM", Site::TimeOrName)
-            .site_command("OPTS-UTF8", Utf8(Arc::clone(session)));
+            .command("MDTM", Site::TimeOrName);
+        for verb in VERBS {
+            builder = builder.command(verb, Answers { tls: self.tls.is_some() });
+        }
         if let PassiveHost::Address(address) = self.settings.passive_host {
             builder = builder.passive_host(address);
         }
@@ -252,6 +255,8 @@ async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, begins: Beg
     let prepared = async {
         // Without it each reply waits for the delayed acknowledgement of the one before.
         stream.set_nodelay(true)?;
+        // What a client sends as urgent (Telnet's Synch, or all of `ABOR` at once) is part of its line.
+        socket2::SockRef::from(&stream).set_out_of_band_inline(true)?;
         let (stream, control) = Control::split(stream)?;
         let session = Arc::new(Session::new(number, peer, control));
         let server = hall.server(&session).map_err(io::Error::other)?;

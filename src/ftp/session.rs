@@ -2,6 +2,8 @@
 //! connection still stands, and what it is uploading. libunftp owns the sockets and tells nothing, so
 //! a second handle of the control socket is kept here: it never reads, it only watches and ends.
 
+use super::lists::Facts;
+use crate::account::VirtualPath;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -98,6 +100,13 @@ pub(super) struct Session {
     pub number: u64,
     pub peer: SocketAddr,
     pub control: Control,
+    /// What it wants of MLST and MLSD.
+    pub facts: Mutex<Facts>,
+    /// The lines of the listing that was asked for last, until they are sent.
+    pub listing: Mutex<Option<Vec<u8>>>,
+    /// How much may come under a name, as it was found when the upload was announced.
+    pub allowance: Mutex<Option<(VirtualPath, u64)>>,
+    ascii: AtomicBool,
     logged_in: AtomicBool,
     utf8: AtomicBool,
     uploads: Mutex<Uploads>,
@@ -115,14 +124,31 @@ impl Session {
             number,
             peer,
             control,
+            facts: Mutex::default(),
+            listing: Mutex::default(),
+            allowance: Mutex::default(),
+            ascii: AtomicBool::new(false),
             logged_in: AtomicBool::new(false),
             utf8: AtomicBool::new(false),
             uploads: Mutex::new(Uploads { running: 0, last_end: None }),
         }
     }
 
+    /// Whoever logs in after somebody else finds nothing of theirs.
     pub fn log_in(&self) {
-        self.logged_in.store(true, Ordering::Relaxed);
+        if self.logged_in.swap(true, Ordering::Relaxed) {
+            self.set_ascii(false);
+            *lock(&self.facts) = Facts::default();
+        }
+    }
+
+    /// The client has said `TYPE A`.
+    pub fn is_ascii(&self) -> bool {
+        self.ascii.load(Ordering::Relaxed)
+    }
+
+    pub fn set_ascii(&self, ascii: bool) {
+        self.ascii.store(ascii, Ordering::Relaxed);
     }
 
     pub fn is_logged_in(&self) -> bool {

@@ -1,13 +1,11 @@
-//! `SITE CHMOD`, `SITE UTIME`, `MFMT`, `MDTM` with a time, and `OPTS UTF8`. Modes are set, as far as documents
+//! `SITE CHMOD`, `SITE UTIME`, `MFMT`, and `MDTM` with a time or without. Modes are set, as far as documents
 //! stay readable for the daemon. Times are set by `intake`, since a document is known by its time of
 //! modification and would be read again.
 
 use super::auth::User;
-use super::session::Session;
 use super::storage::{Storage, relative};
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, SiteCommandContext, SiteCommandHandler};
-use std::sync::Arc;
 use std::time::SystemTime;
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 use unftp_core::storage::Metadata;
@@ -130,19 +128,6 @@ impl SiteCommandHandler<Storage, User> for Site {
                 Err(_) => Reply::new(ReplyCode::FileError, "The time cannot be set"),
             },
         }
-    }
-}
-
-/// `OPTS UTF8 ON` and `OFF`, which clients say before they log in. Only accounts with a character set of
-/// their own hear a difference.
-#[derive(Debug)]
-pub(super) struct Utf8(pub Arc<Session>);
-
-#[async_trait]
-impl SiteCommandHandler<Storage, User> for Utf8 {
-    async fn handle(&self, context: &SiteCommandContext<Storage, User>) -> Reply {
-        self.0.set_utf8(context.arguments != "OFF");
-        Reply::new(ReplyCode::CommandOkay, "Names are in UTF-8, other bytes are kept as they are")
     }
 }
 

@@ -5,11 +5,12 @@
 //! libunftp turns an error's kind into the reply's code. Its text goes to the log; the client reads one of
 //! ours where there is something to say that is neither a path of this machine nor its trouble.
 
+use super::ascii::{self, Received, ToWire};
 use super::auth::User;
 use super::charset;
 use super::listing::Entry;
 use super::receive::{ReceiveError, receive};
-use super::session::{Session, UploadGuard};
+use super::session::{Session, UploadGuard, lock};
 use super::{Parts, blocking, sidecars};
 use crate::account::{Account, Charset, VirtualPath};
 use crate::homes::{HomeError, Homes};
@@ -40,7 +41,7 @@ const BUFFER: usize = 256 * 1024;
 /// One session's storage.
 pub(super) struct Storage {
     parts: Arc<Parts>,
-    session: Arc<Session>,
+    pub session: Arc<Session>,
 }
 
 impl Storage {
@@ -55,7 +56,8 @@ impl Storage {
         }
         let parts = Arc::clone(&self.parts);
         let (user_now, target) = (user.clone(), path.clone());
-        let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target))).await.map_err(PutError::Panicked)? };
+        let known = lock(&self.session.allowance).take().filter(|(name, _)| name == path).map(|(_, allowance)| allowance);
+        let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target, known))).await.map_err(PutError::Panicked)? };
         let staged = receive(input, begin, &self.session.control, self.parts.stall, user.account.tls_eof).await?;
         // Only now: a broken transfer leaves no folders either.
         self.make_folders(user, path).await?;
@@ -64,6 +66,55 @@ impl Storage {
         let accepted = self.parts.intake.accept(upload).await?;
         tracing::debug!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, upload.bytes = bytes, ?accepted, "an upload was taken");
         Ok(bytes)
+    }
+
+    /// Refuses what would be refused after the last byte, before the first: to be asked when an upload is
+    /// announced. Everything is looked at again when it comes, but for the quota, whose use is counted once.
+    pub async fn may_come(&self, user: &User, path: &VirtualPath) -> Result<()> {
+        let (parts, user_now, target) = (Arc::clone(&self.parts), user.clone(), path.clone());
+        let allowance = blocking(move || {
+            Ok(allowance(&parts, &user_now, Some(&target)).and_then(|allowance| {
+                parts.intake.has_room_for(0)?;
+                Ok(allowance)
+            }))
+        });
+        let refused = match allowance.await.map_err(PutError::Panicked).and_then(|found| found) {
+            Ok(_) if self.parts.is_draining() => PutError::Draining,
+            Ok(bytes) => {
+                *lock(&self.session.allowance) = Some((path.clone(), bytes));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        drop(UploadGuard::begin(&self.parts.stats, &self.session));
+        Err(self.refused(user, path, refused))
+    }
+
+    /// Whether so many bytes more could be taken now (ALLO).
+    pub async fn has_room_for(&self, user: &User, bytes: u64) -> Result<()> {
+        let (parts, user) = (Arc::clone(&self.parts), user.clone());
+        let room = blocking(move || {
+            let limit = match allowance(&parts, &user, None) {
+                Ok(limit) => limit,
+                Err(error) => return Ok(Err(error)),
+            };
+            if bytes > limit {
+                return Ok(Err(ReceiveError::TooLarge { limit }.into()));
+            }
+            Ok(parts.intake.has_room_for(bytes).map_err(PutError::from))
+        });
+        room.await.map_err(PutError::Panicked).and_then(|room| room).map_err(|error| error.reply())
+    }
+
+    /// Logs why an upload is not taken; answers what the client is told.
+    fn refused(&self, user: &User, path: &VirtualPath, error: PutError) -> Error {
+        let kind = error.kind();
+        if kind == ErrorKind::LocalError || kind == ErrorKind::InsufficientStorageSpaceError {
+            tracing::error!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
+        } else {
+            tracing::warn!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
+        }
+        error.reply()
     }
 
     /// Where `ftp.make-folders` says so: the folders that hold `path`. They stay if what they are for fails
@@ -175,6 +226,13 @@ impl PutError {
 }
 
 impl PutError {
+    fn reply(self) -> Error {
+        match self.told() {
+            Some(text) => Error::new(self.kind(), ReplyText(text)),
+            None => Error::new(self.kind(), self),
+        }
+    }
+
     /// What the client may know beyond the code.
     fn told(&self) -> Option<String> {
         match self {
@@ -189,16 +247,32 @@ impl PutError {
 }
 
 /// A place for the upload and how large it may be, before a byte of it is read. Blocking.
-fn begin(parts: &Parts, user: &User, path: &VirtualPath) -> std::result::Result<(Staging, u64), PutError> {
+fn begin(parts: &Parts, user: &User, path: &VirtualPath, known: Option<u64>) -> std::result::Result<(Staging, u64), PutError> {
+    let limit = match known {
+        Some(limit) => {
+            user.home.must_have_room_for(path, parts.make_folders).map_err(PutError::NoPlace)?;
+            limit
+        }
+        None => allowance(parts, user, Some(path))?,
+    };
+    Ok((parts.intake.begin()?, limit))
+}
+
+/// How many bytes may come, under this name if one is given. Blocking.
+fn allowance(parts: &Parts, user: &User, path: Option<&VirtualPath>) -> std::result::Result<u64, PutError> {
     let account = &user.account;
-    // What would be refused after the last byte is refused before the first.
-    user.home.must_have_room_for(path, parts.make_folders).map_err(PutError::NoPlace)?;
+    if let Some(path) = path {
+        user.home.must_have_room_for(path, parts.make_folders).map_err(PutError::NoPlace)?;
+    }
     let mut limit = parts.intake.limits().max_upload;
     if let Some(own) = account.max_upload {
         limit = limit.min(own.0);
     }
     if let Some(quota) = account.quota {
-        let replaced = parts.homes.identity(&account.name, path)?.map_or(0, |file| file.bytes);
+        let replaced = match path {
+            Some(path) => parts.homes.identity(&account.name, path)?.map_or(0, |file| file.bytes),
+            None => 0,
+        };
         let used = used_bytes(&parts.homes, account)?.saturating_sub(replaced);
         let left = quota.0.saturating_sub(used);
         if left == 0 {
@@ -206,7 +280,7 @@ fn begin(parts: &Parts, user: &User, path: &VirtualPath) -> std::result::Result<
         }
         limit = limit.min(left);
     }
-    Ok((parts.intake.begin()?, limit))
+    Ok(limit)
 }
 
 fn used_bytes(homes: &Homes, account: &Account) -> std::result::Result<u64, HomeError> {
@@ -237,15 +311,7 @@ impl StorageBackend<User> for Storage {
         Entry: Metadata,
     {
         let path = relative(user, path.as_ref())?;
-        let listed = match user.home.list(&path).await {
-            // libunftp takes the options of "NLST -la" for a name.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match option_for(&path) {
-                Some(folder) => user.home.list(folder).await.map_err(refuse_io),
-                None => Err(refuse_io(error)),
-            },
-            listed => listed.map_err(refuse_io),
-        };
-        let mut listed = listed?;
+        let mut listed = user.home.list(&path).await.map_err(refuse_io)?;
         if user.account.charset.is_some() {
             let utf8 = self.session.is_utf8();
             for entry in &mut listed {
@@ -257,6 +323,15 @@ impl StorageBackend<User> for Storage {
         Ok(listed)
     }
 
+    /// What [`super::commands`] has made when the listing was asked for; so does [`StorageBackend::nlst`].
+    async fn list_fmt<P: AsRef<Path> + Send + Debug>(&self, _user: &User, _path: P) -> Result<io::Cursor<Vec<u8>>> {
+        Ok(io::Cursor::new(lock(&self.session.listing).take().unwrap_or_default()))
+    }
+
+    async fn nlst<P: AsRef<Path> + Send + Debug>(&self, _user: &User, _path: P) -> io::Result<io::Cursor<Vec<u8>>> {
+        Ok(io::Cursor::new(lock(&self.session.listing).take().unwrap_or_default()))
+    }
+
     async fn get_into<'a, P, W: ?Sized>(&self, user: &User, path: P, start_pos: u64, output: &'a mut W) -> Result<u64>
     where
         W: AsyncWrite + Unpin + Sync + Send,
@@ -265,14 +340,25 @@ impl StorageBackend<User> for Storage {
         let mut file = self.open(user, path.as_ref(), start_pos).await?;
         let mut buffer = vec![0; BUFFER];
         let mut sent = 0;
+        let mut text: Option<ToWire> = None;
+        let mut converted = Vec::new();
         loop {
             let read = file.read(&mut buffer).await.map_err(refuse_io)?;
+            let mut bytes = &buffer[..read];
+            if sent == 0 && start_pos == 0 && self.session.is_ascii() && ascii::is_text(&bytes[..read.min(ascii::HEAD)]) {
+                text = Some(ToWire::default());
+            }
+            if let Some(text) = &mut text {
+                converted.clear();
+                text.convert(bytes, &mut converted);
+                bytes = &converted;
+            }
             // A client that stops reading must not hold the file and the session for ever.
             let written = tokio::time::timeout(self.parts.stall, async {
-                if read == 0 { output.flush().await } else { output.write_all(&buffer[..read]).await }
+                if read == 0 { output.flush().await } else { output.write_all(bytes).await }
             });
             match written.await {
-                Ok(Ok(())) => sent += read as u64,
+                Ok(Ok(())) => sent += bytes.len() as u64,
                 Ok(Err(error)) => return Err(Error::new(ErrorKind::ConnectionClosed, error)),
                 Err(_) => return Err(ErrorKind::ConnectionClosed.into()),
             }
@@ -310,23 +396,17 @@ impl StorageBackend<User> for Storage {
         }
         let path = Self::place(user, path.as_ref())?;
         let running = UploadGuard::begin(&self.parts.stats, &self.session);
-        match self.take(user, input, &path).await {
+        let taken = if self.session.is_ascii() {
+            self.take(user, Received::new(input), &path).await
+        } else {
+            self.take(user, input, &path).await
+        };
+        match taken {
             Ok(bytes) => {
                 running.accepted(bytes);
                 Ok(bytes)
             }
-            Err(error) => {
-                let kind = error.kind();
-                if kind == ErrorKind::LocalError || kind == ErrorKind::InsufficientStorageSpaceError {
-                    tracing::error!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
-                } else {
-                    tracing::warn!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
-                }
-                Err(match error.told() {
-                    Some(text) => Error::new(kind, ReplyText(text)),
-                    None => Error::new(kind, error),
-                })
-            }
+            Err(error) => Err(self.refused(user, &path, error)),
         }
     }
 
@@ -380,13 +460,6 @@ fn relative_in(charset: Option<Charset>, path: &Path) -> Result<String> {
         return Err(ErrorKind::FileNameNotAllowedError.into());
     }
     Ok(VirtualPath::new(&text).map_or_else(|_| ".".to_owned(), |path| path.relative().to_owned()))
-}
-
-/// The folder to list, if what is named is an option like `-la`.
-fn option_for(path: &str) -> Option<&str> {
-    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
-    let letters = name.strip_prefix('-')?;
-    (!letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(folder)
 }
 
 fn refuse_io(error: io::Error) -> Error {
@@ -470,15 +543,6 @@ mod tests {
             assert_eq!(relative_in(None, Path::new(path)).unwrap(), expected);
         }
         assert!(relative_in(None, Path::new("/a\0b")).is_err());
-    }
-
-    #[test]
-    fn options_are_no_names() {
-        assert_eq!(option_for("-la"), Some("."));
-        assert_eq!(option_for("in/-l"), Some("in"));
-        for name in ["-", "la", "-a b", "in/scan-1"] {
-            assert_eq!(option_for(name), None, "{name}");
-        }
     }
 
     #[test]

@@ -13,8 +13,9 @@ use std::collections::HashMap;
 /// Of a page drawn in reading order at most this share of the lines stands above the one before it: heads
 /// of columns, and captions.
 const MAX_JUMPS: f32 = 0.15;
-/// Of a page drawn in reading order at most this share of the rows is drawn in pieces.
-const MAX_TORN: f32 = 0.15;
+/// Of a page drawn in reading order at most this share of the rows is drawn in pieces: prose has a
+/// formula or two, forms and invoices that are filled in later have many.
+const MAX_TORN: f32 = 0.07;
 /// Boxes that are arranged; the work grows with their square, and a page of prose has some hundred. More
 /// are left in the order of drawing.
 const MAX_ARRANGED: usize = 4000;
@@ -112,8 +113,8 @@ fn is_drawn_in_order(boxes: &[Line], rows: &[std::ops::Range<usize>], arranged: 
     }
     let row = |word: &Word| row_of.get(&word.quad.0[0].map(f32::to_bits));
     let torn = arranged.iter().filter(|line| line.words.windows(2).any(|pair| row(&pair[0]) != row(&pair[1]))).count();
-    let most = |share: f32, lines: usize| 1.0 + share * lines as f32;
-    up as f32 <= most(MAX_JUMPS, rows.len()) && torn as f32 <= most(MAX_TORN, arranged.len())
+    // One jump is no disorder on the shortest page: a page number that was drawn first.
+    up as f32 <= 1.0 + MAX_JUMPS * rows.len() as f32 && torn as f32 <= MAX_TORN * arranged.len() as f32
 }
 
 /// A new block begins where the reading jumps: up, far down, or sideways.

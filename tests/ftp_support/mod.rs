@@ -226,7 +226,10 @@ impl Raw {
     /// The last reply to an upload.
     pub fn try_put(&mut self, command: &str, bytes: &[u8]) -> String {
         let mut data = self.passive();
-        self.expect(command, "150");
+        let first = self.command(command);
+        if !first.starts_with("150") {
+            return first;
+        }
         // A refused upload's connection is closed while we write.
         let _ = data.write_all(bytes);
         drop(data);
@@ -245,7 +248,10 @@ impl Raw {
     /// What came, and the last reply.
     pub fn try_fetch(&mut self, command: &str) -> (Vec<u8>, String) {
         let mut data = self.passive();
-        self.expect(command, "150");
+        let first = self.command(command);
+        if !first.starts_with("150") {
+            return (Vec::new(), first);
+        }
         let mut bytes = Vec::new();
         let _ = data.read_to_end(&mut bytes);
         (bytes, self.reply())
