@@ -4,7 +4,7 @@
 # DATA (default ../shared/data) holds truth.json, score.py and a folder of files for each kind of page; it
 # is not part of this repository, because its licences differ from file to file. Prints error rates for each
 # kind (characters, words) and the words found whatever their order (bag of words, F1), in percent, then
-# the time. KINDS="receipt form" reads only these.
+# how far the confidences can be believed, and the time. KINDS="receipt form" reads only these.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${DATA:-../shared/data}
@@ -25,6 +25,7 @@ done
 ended=$(date +%s.%N)
 times >"$out/times"
 python3 "$data/score.py" "$data" "$out" --missing-as-error --kinds "$(IFS=,; echo "${kinds[*]}")"
+python3 bench/reliability.py "$data" "$out"
 pages=$(grep -ho '"number": *[0-9]*' -r "$out" --include='*.json' | wc -l)
 awk -v w="$(echo "$ended - $started" | bc -l 2>/dev/null || python3 -c "print($ended - $started)")" -v pages="$pages" \
     'NR==2 {split($1, user, /[ms]/); split($2, sys, /[ms]/); cpu = user[1] * 60 + user[2] + sys[1] * 60 + sys[2];

@@ -2,7 +2,8 @@
 //! it answers with pages or an error, the pages are what they say, within the limits; a decoder's panic is
 //! contained by the room. `make fuzz` runs `for_long` for a quarter of FUZZ_SECONDS.
 
-use inkport::document::{Document, Limits};
+use inkport::document::{Content, Document, Limits};
+use inkport::ocr::page_text;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -20,12 +21,14 @@ fn roll(state: &mut u64) -> usize {
     ((z ^ (z >> 31)) >> 1) as usize
 }
 
+const KNOWN: [&str; 11] = ["jpg", "png", "tif", "pdf", "bmp", "gif", "webp", "ppm", "pgm", "pbm", "pam"];
+
 fn fixtures() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let folders = [folder.join("formats"), folder];
+    let mut files: Vec<_> = folders.iter().flat_map(|at| fs::read_dir(at).unwrap()).map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let is_document =
-        |path: &Path| path.extension().is_some_and(|end| ["jpg", "png", "tif", "pdf"].iter().any(|known| end == *known));
+    let is_document = |path: &Path| path.extension().is_some_and(|end| KNOWN.iter().any(|known| end == *known));
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     files.iter().filter(|path| is_document(path)).map(|path| (name(path), fs::read(path).unwrap())).collect()
 }
@@ -88,7 +91,13 @@ fn decode(bytes: Vec<u8>) -> usize {
     let Ok(mut document) = Document::open(bytes, &LIMITS) else { return 0 };
     assert!(document.page_count() <= LIMITS.max_pages);
     (0..document.page_count())
-        .filter_map(|index| document.page(index).ok())
+        .filter_map(|index| {
+            if let Ok(Content::Text(layer)) = document.content(index) {
+                let text = page_text(&layer);
+                assert!(text.lines.iter().all(|line| !line.text.is_empty()));
+            }
+            document.page(index).ok()
+        })
         .inspect(|page| {
             assert_eq!(page.rgb.len() as u64, u64::from(page.width) * u64::from(page.height) * 3);
             assert!(u64::from(page.width) * u64::from(page.height) <= LIMITS.max_pixels);

@@ -5,7 +5,9 @@ use inkport::account::{AccountName, Output};
 use inkport::document::Format;
 use inkport::job::{JobId, SpoolKey};
 use inkport::ocr::{Confidence, Line, PageText, Quad, StageTimes, Word};
-use inkport::sidecar::{Code, EngineInfo, ErrorReport, Facts, Field, Item, PageMeta, Pair, Reading, Spent, render, render_error};
+use inkport::sidecar::{
+    Code, EngineInfo, ErrorReport, Facts, Field, Item, PageMeta, Pair, Reading, Source, Spent, Warning, render, render_error,
+};
 use inkport::units::Timestamp;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -39,7 +41,7 @@ fn reading(origin: Option<(JobId, &AccountName)>, truncated: bool) -> Reading {
     };
     let timing = StageTimes { detect: Duration::from_millis(120), recognize: Duration::from_millis(340) };
     let text = PageText { lines: vec![line], width: 100, height: 200, rotation: 90, skew: -1.25, timing };
-    let meta = |number, truncated| PageMeta { number, width: 100, height: 200, rotation: 0, truncated };
+    let meta = |number, truncated| PageMeta { number, width: 100, height: 200, rotation: 0, truncated, source: Source::Layer };
     let (job, account) = origin.unzip();
     let facts = Facts {
         job,
@@ -88,6 +90,17 @@ fn readings_fit_their_schema() {
     assert_eq!(alone["job"], Value::Null);
     assert_eq!(alone["truncated"], true);
     assert_eq!(alone["text"], "Total 9.00\n\u{c}");
+    assert_eq!((&alone["pages"][0]["source"], alone.get("warnings")), (&json!("layer"), None));
+}
+
+#[test]
+fn a_page_that_cannot_be_decoded_is_named() {
+    let mut reading = reading(None, false);
+    reading.warnings.push(Warning { page: 3, code: "damaged", message: "the TIFF is damaged: nothing of page 3 is left".into() });
+    let mut document = rendered(&reading);
+    assert_eq!(document["warnings"][0]["code"], "damaged");
+    document["pages"][1]["width"] = json!(0);
+    assert_valid(&validator("reading-1.schema.json"), &document);
 }
 
 #[test]

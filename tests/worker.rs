@@ -33,7 +33,7 @@ struct Moody {
 }
 
 impl Engine for Moody {
-    fn read(&mut self, pages: &[&Page]) -> Vec<Result<PageText, EngineError>> {
+    fn read(&mut self, pages: &[&Page], _: &[String]) -> Vec<Result<PageText, EngineError>> {
         pages.iter().map(|page| self.page(page)).collect()
     }
     fn name(&self) -> &'static str {

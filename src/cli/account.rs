@@ -135,7 +135,7 @@ fn parse_email(text: &str) -> Result<String, String> {
     if delivery::is_address(text) { Ok(text.to_owned()) } else { Err("this is not a mail address".to_owned()) }
 }
 
-fn parse_language(text: &str) -> Result<String, String> {
+pub(super) fn parse_language(text: &str) -> Result<String, String> {
     let mut parts = text.split('-');
     let first = parts.next().is_some_and(|code| (2..=3).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_lowercase()));
     let rest = parts.all(|part| (2..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()));

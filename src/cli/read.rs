@@ -4,13 +4,14 @@
 //! engines are and what the limits are is composed by the caller. Files are spread over threads, one
 //! engine each; a file's pages are decoded and read one at a time.
 
+use super::account::parse_language;
 use crate::account::Output;
 use crate::document::Limits;
 use crate::job::SpoolKey;
 use crate::ocr::Engine;
 use crate::sidecar::{Facts, Reading, render};
 use crate::units::{ByteSize, Timestamp};
-use crate::worker::read::document;
+use crate::worker::read::{Options, document};
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
@@ -33,6 +34,9 @@ pub struct ReadArgs {
     /// Folder for the results, each named FILE.txt or FILE.json; needed for more than one file
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Language of the documents, as "de"; may be given more than once
+    #[arg(long, value_name = "CODE", value_delimiter = ',', value_parser = parse_language)]
+    pub language: Vec<String>,
     /// JPEG, PNG, TIFF, PDF, BMP, GIF, WebP or PNM, told by content
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -92,7 +96,7 @@ fn read_files(args: &ReadArgs, setup: &Setup<'_>, complain: &Complain, advance: 
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            match read_file(file, engine.as_mut(), setup) {
+            match read_file(file, engine.as_mut(), setup, &args.language) {
                 Ok(reading) => deliver(&reading, file, &outputs, args.out.as_deref())?,
                 Err(error) => {
                     all_good.store(false, Ordering::Relaxed);
@@ -150,11 +154,12 @@ fn plan(args: &ReadArgs) -> Result<Vec<Output>, String> {
 }
 
 /// Reads one file, a page at a time.
-fn read_file(file: &Path, engine: &mut dyn Engine, setup: &Setup<'_>) -> anyhow::Result<Reading> {
+fn read_file(file: &Path, engine: &mut dyn Engine, setup: &Setup<'_>, languages: &[String]) -> anyhow::Result<Reading> {
     let received_at = Timestamp::from_system(SystemTime::now());
     let bytes = bytes_of(file, setup.max_upload)?;
     let (size, sha256) = (bytes.len() as u64, SpoolKey(Sha256::digest(&bytes).into()));
-    let read = document(bytes, &setup.limits, engine, &|| false)?;
+    let options = Options { limits: setup.limits, languages: languages.to_vec() };
+    let read = document(bytes, &options, engine, &|| false)?;
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
     let facts = Facts {
         job: None,
@@ -231,7 +236,7 @@ mod tests {
     struct Sizer;
 
     impl Engine for Sizer {
-        fn read(&mut self, pages: &[&Page]) -> Vec<Result<PageText, EngineError>> {
+        fn read(&mut self, pages: &[&Page], _: &[String]) -> Vec<Result<PageText, EngineError>> {
             let read = |page: &&Page| {
                 if page.width == 1 {
                     return Err(EngineError::Rejected("too small".into()));

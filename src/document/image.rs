@@ -7,7 +7,7 @@
 use super::orient::{Canvas, Orientation};
 use super::{DocumentError, Format, Limits, Page};
 use image::{ColorType, ImageDecoder, ImageError};
-use std::io::Cursor;
+use std::io::{BufReader, Cursor, Read};
 
 /// Bytes a pixel may cost inside a decoder: 16-bit RGBA.
 const DECODER_BYTES_PER_PIXEL: u64 = 8;
@@ -40,6 +40,11 @@ pub(super) fn decode_canvas(
     limits: &Limits,
 ) -> Result<(Canvas, Orientation, bool), DocumentError> {
     let what = format.name();
+    if format == Format::Jpeg
+        && let Some(detail) = jpeg_is_foreign(bytes)
+    {
+        return Err(DocumentError::Unread { what, detail });
+    }
     let damaged = |error: ImageError| DocumentError::Damaged { what, detail: error.to_string() };
     let mut reader = image::ImageReader::with_format(Cursor::new(bytes), decoder_format(format)?);
     let mut bounds = image::Limits::default();
@@ -60,7 +65,7 @@ pub(super) fn decode_canvas(
     let mut canvas = Canvas::white(width, height);
     let mut truncated = !is_complete(bytes, format);
 
-    if color == ColorType::Rgb8 {
+    if color == ColorType::Rgb8 && format != Format::Pnm {
         let pixels = canvas.pixels();
         pixels.fill(UNDECODED);
         truncated |= salvage(decoder.read_image(pixels), pixels, what)?;
@@ -71,7 +76,10 @@ pub(super) fn decode_canvas(
     }
 
     let mut raw = vec![UNDECODED; size];
-    let result = decoder.read_image(&mut raw);
+    let mut result = decoder.read_image(&mut raw);
+    if result.is_err() && format == Format::Pnm {
+        result = read_padded(bytes, &mut raw).and(result);
+    }
     // The PNG decoder brings 16-bit samples into the machine's byte order as its last step.
     let big_endian = cfg!(target_endian = "big") || (result.is_err() && format == Format::Png);
     truncated |= salvage(result, &raw, what)?;
@@ -81,6 +89,12 @@ pub(super) fn decode_canvas(
     paint(&raw, color, big_endian, canvas.pixels())
         .ok_or_else(|| DocumentError::Damaged { what, detail: format!("its pixels ({color:?}) are of an unknown kind") })?;
     Ok((canvas, orientation, truncated))
+}
+
+/// Reads a bitmap whose end is missing, with filler in its place: its decoder gives all or nothing.
+fn read_padded(bytes: &[u8], raw: &mut [u8]) -> Result<(), ImageError> {
+    let padded = Cursor::new(bytes).chain(std::io::repeat(UNDECODED));
+    image::codecs::pnm::PnmDecoder::new(BufReader::new(padded))?.read_image(raw)
 }
 
 /// A decoder's failure is forgiven when it comes after some pixels: true then, the page is truncated.
@@ -163,6 +177,28 @@ fn jpeg_is_complete(bytes: &[u8]) -> Option<bool> {
                 let length = usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
                 at += 2 + length.max(2);
             }
+        }
+    }
+}
+
+/// Why no decoder at hand reads this JPEG, by its start-of-frame segment.
+fn jpeg_is_foreign(bytes: &[u8]) -> Option<String> {
+    let mut at = 2;
+    loop {
+        match [*bytes.get(at)?, *bytes.get(at + 1)?] {
+            [0xff, 0xff] => at += 1,
+            [0xff, 0x01 | 0xd0..=0xd8] => at += 2,
+            [0xff, marker @ (0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf)] => {
+                let bits = *bytes.get(at + 4)?;
+                return match marker {
+                    0xc3 | 0xc7 | 0xcb | 0xcf => Some("it is packed without loss".into()),
+                    0xc5 | 0xc6 => Some("it is one picture in several resolutions".into()),
+                    0xc9..=0xcf => Some("it is packed by arithmetic coding".into()),
+                    _ => (bits != 8).then(|| format!("it has {bits} bits a sample")),
+                };
+            }
+            [0xff, _] => at += 2 + usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?])).max(2),
+            _ => return None,
         }
     }
 }
@@ -266,6 +302,17 @@ mod tests {
         assert!(half.rgb[half.rgb.len() - 64 * 3 * 20..].iter().all(|&byte| byte == 255));
         // Only the end marker is missing: nothing is lost, but the file did end early.
         assert!(decode(&bytes[..bytes.len() - 2], Format::Jpeg, &Limits::default()).unwrap().truncated);
+    }
+
+    #[test]
+    fn half_a_bitmap_gives_its_upper_half_on_white() {
+        let mut bytes = b"P6 16 16 255\n".to_vec();
+        bytes.resize(bytes.len() + 16 * 3 * 8, 40);
+        let half = decode(&bytes, Format::Pnm, &Limits::default()).unwrap();
+        assert!(half.truncated);
+        assert_eq!(half.rgb.iter().filter(|&&byte| byte == 40).count(), 16 * 3 * 8);
+        assert!(half.rgb[16 * 3 * 8..].iter().all(|&byte| byte == 255));
+        assert!(decode(b"P6 16 16 255\n", Format::Pnm, &Limits::default()).is_err(), "nothing is there");
     }
 
     #[test]

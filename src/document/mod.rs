@@ -1,7 +1,7 @@
-//! From bytes to upright page images.
+//! From bytes to upright page images, or to the text that a page carries itself.
 //!
-//! Owns: what a format is (by content, never by name), decoding, orientation tags, and the limits
-//! that are checked from a header before a single pixel is allocated. It never reads text and never
+//! Owns: what a format is (by content, never by name), decoding, orientation tags, digital text layers,
+//! and the limits that are checked from a header before a single pixel is allocated. It never reads and never
 //! touches a file: bytes in, [`Page`]s out, one at a time, so that a thousand-page stack needs the
 //! memory of one page. Called by `worker` and by `inkport read`.
 //!
@@ -12,12 +12,16 @@ mod image;
 mod orient;
 mod pdf;
 mod pdf_guard;
+mod pdf_image;
+mod pdf_survey;
 mod sniff;
+mod text_layer;
 mod tiff;
 mod tiff_codec;
 mod tiff_directory;
 
 pub use sniff::sniff;
+pub use text_layer::{TextLayer, TextRun, TextWord};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -110,6 +114,15 @@ pub struct Page {
     pub truncated: bool,
 }
 
+/// What a page gives to its reader.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    /// Pixels, to be read.
+    Image(Page),
+    /// The text that the document tells by itself, to be taken as it is.
+    Text(TextLayer),
+}
+
 /// An opened document: its format and page count are known, its pages are decoded when asked for.
 pub struct Document {
     format: Format,
@@ -156,12 +169,22 @@ impl Document {
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
+    /// Page `index` as its reader wants it: the text where the document tells it well, else the image.
+    /// Otherwise as [`Document::page`].
+    pub fn content(&mut self, index: u32) -> Result<Content, DocumentError> {
+        assert!(index < self.page_count(), "page {index} of {}", self.page_count());
+        if let Pages::Pdf(pages) = &mut self.pages {
+            return contained(self.format, || pages.content(index as usize, &self.limits));
+        }
+        self.page(index).map(Content::Image)
+    }
+
     /// Decodes page `index`, counted from 0 and below [`Document::page_count`]. Nothing of it is kept
     /// here: the memory of a page is the caller's to drop. An error is this page's alone.
     pub fn page(&mut self, index: u32) -> Result<Page, DocumentError> {
         assert!(index < self.page_count(), "page {index} of {}", self.page_count());
         let at = index as usize;
-        contained(self.format, || match &self.pages {
+        contained(self.format, || match &mut self.pages {
             Pages::Single => image::decode(&self.bytes, self.format, &self.limits),
             Pages::Tiff(pages) => pages.page(&self.bytes, at, &self.limits),
             Pages::Pdf(pages) => pages.page(at, &self.limits),
@@ -182,6 +205,8 @@ pub enum DocumentError {
     Unsupported,
     #[error("the {what} is damaged: {detail}")]
     Damaged { what: &'static str, detail: String },
+    #[error("the {what} is of a kind that Inkport does not read: {detail}")]
+    Unread { what: &'static str, detail: String },
     #[error("page {page} has {pixels} pixels, more than the {limit} allowed by limits.max-pixels")]
     TooManyPixels { page: u32, pixels: u64, limit: u64 },
     #[error("the document has {pages} pages, more than the {limit} allowed by limits.max-pages")]
@@ -199,7 +224,7 @@ impl DocumentError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            DocumentError::Unsupported => "unsupported-format",
+            DocumentError::Unsupported | DocumentError::Unread { .. } => "unsupported-format",
             DocumentError::Damaged { .. } => "damaged",
             DocumentError::TooManyPixels { .. } => "too-many-pixels",
             DocumentError::TooManyPages { .. } => "too-many-pages",

@@ -29,6 +29,57 @@ impl Canvas {
     }
 }
 
+impl Canvas {
+    /// Enlarged to square pixels, from ones that are `ratio` times higher than wide. As it is where that
+    /// would have more than `max_pixels`.
+    pub fn squared(self, ratio: f64, max_pixels: u64) -> Canvas {
+        let stretched = |side: u32, by: f64| ((f64::from(side) * by).round() as u32).max(side);
+        let (width, height) = (stretched(self.width, 1.0 / ratio), stretched(self.height, ratio));
+        if u64::from(width) * u64::from(height) > max_pixels {
+            return self;
+        }
+        let across: Vec<Between> = Between::all(self.width, width).collect();
+        let mut canvas = Canvas::white(width, height);
+        let stride = self.width as usize * 3;
+        for (y, down) in (0..height).zip(Between::all(self.height, height)) {
+            let [upper, lower] = [down.first, down.second].map(|row| &self.rgb[row * stride..][..stride]);
+            let out = canvas.row(y).chunks_exact_mut(3);
+            for (pixel, along) in out.zip(&across) {
+                for (channel, out) in pixel.iter_mut().enumerate() {
+                    let at = |row: &[u8]| along.mix(row[along.first * 3 + channel], row[along.second * 3 + channel]);
+                    *out = down.mix(at(upper), at(lower));
+                }
+            }
+        }
+        canvas
+    }
+}
+
+/// A place between two neighbours.
+struct Between {
+    first: usize,
+    second: usize,
+    /// How much of the second, in 256ths.
+    share: u32,
+}
+
+impl Between {
+    /// The places in `from` pixels of the middles of `to` pixels.
+    fn all(from: u32, to: u32) -> impl Iterator<Item = Between> {
+        let last = f64::from(from.max(1) - 1);
+        (0..to).map(move |index| {
+            let place = ((f64::from(index) + 0.5) * f64::from(from) / f64::from(to) - 0.5).clamp(0.0, last);
+            let first = place.floor();
+            Between { first: first as usize, second: place.ceil() as usize, share: ((place - first) * 256.0) as u32 }
+        })
+    }
+
+    fn mix(&self, first: u8, second: u8) -> u8 {
+        let sum = u32::from(first) * (256 - self.share) + u32::from(second) * self.share;
+        u8::try_from(sum / 256).expect("a mean of two bytes is a byte")
+    }
+}
+
 /// The orientation tag: how the stored pixels must be turned to stand upright.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Orientation(u8);

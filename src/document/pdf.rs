@@ -1,19 +1,19 @@
-//! PDF: pages rasterised one at a time by hayro. A page that is one scanned image is rasterised at
-//! that image's own resolution, so that reading sees every scanned pixel and not one more; other pages
-//! at 200 dpi, where the recognizer's line height is met by ordinary print.
+//! PDF: a digital page gives its text layer as it is; others are made into images one at a time. A page
+//! that is one scanned image gives that image itself; a page that is mainly images is rasterised by hayro at
+//! their resolution, so that reading sees every scanned pixel and not one more; the rest at 200 dpi, where
+//! the recognizer's line height is met by ordinary print.
 //!
 //! hayro bounds its recursion (50 levels of forms and patterns, 512 of objects) but not by the stack of
 //! its caller, so every call into it runs on a thread of its own with a stack that is large enough;
 //! joining that thread also keeps a panic inside.
 
 use super::orient::Canvas;
-use super::{DocumentError, Limits, Page, pdf_guard};
+use super::pdf_survey::{Survey, survey};
+use super::text_layer::{Glyph, TextLayer, assemble};
+use super::{Content, DocumentError, Limits, Page, pdf_guard, pdf_image};
+use hayro::hayro_interpret::InterpreterSettings;
+use hayro::hayro_interpret::hayro_syntax::object::{Stream, dict::keys::CONTENTS};
 use hayro::hayro_interpret::hayro_syntax::{LoadPdfError, Pdf, page::Page as PdfPage};
-use hayro::hayro_interpret::{
-    BlendMode, ClipPath, Context, Device, DrawMode, DrawProps, Image, ImageDrawProps, InterpreterCache, InterpreterSettings,
-    SoftMask, TransformExt, font::GlyphRun, interpret_page,
-};
-use hayro::kurbo::{Affine, BezPath, Rect, Shape};
 use hayro::vello_cpu::color::palette::css::WHITE;
 use hayro::{PixmapSettings, RenderCache, RenderSettings};
 use std::sync::Arc;
@@ -30,8 +30,14 @@ const MIN_SIDE: f64 = 1000.0;
 const MAX_RASTER_PIXELS: f64 = 31_000_000.0;
 /// The rasteriser counts in 16 bits.
 const MAX_SIDE: f64 = 65_000.0;
+/// A page that images cover to this share is a scan, whatever text stands on it.
+const SCAN_SHARE: f64 = 0.5;
+/// An image that covers this share of its page is the page.
+const WHOLE_PAGE: f64 = 0.97;
 /// Stack for one call into hayro. Only touched pages of it are ever memory.
 const STACK_BYTES: usize = 64 << 20;
+/// Unpacked drawing commands that may be held for pages that were read already.
+const MAX_HELD: usize = 32 << 20;
 /// The end marker is looked for in this many last bytes; mail gateways and printers append junk.
 const END_WINDOW: usize = 4096;
 
@@ -41,19 +47,19 @@ fn damaged(detail: impl Into<String>) -> DocumentError {
 
 /// An open PDF.
 pub(super) struct PdfPages {
+    bytes: Arc<Vec<u8>>,
     pdf: Pdf,
     count: usize,
     truncated: bool,
+    /// Bytes of unpacked drawing commands that `pdf` holds. It keeps them as long as it lives.
+    held: usize,
 }
 
 impl PdfPages {
     pub fn open(bytes: &Arc<Vec<u8>>, limits: &Limits) -> Result<Self, DocumentError> {
         pdf_guard::check_before_parsing(bytes)?;
         on_large_stack(|| {
-            let pdf = Pdf::new(Arc::clone(bytes)).map_err(|error| match error {
-                LoadPdfError::Decryption(_) => DocumentError::Encrypted,
-                LoadPdfError::Invalid => damaged("its structure cannot be read"),
-            })?;
+            let pdf = parse(bytes)?;
             let count = pdf.pages().len();
             if count == 0 {
                 return Err(DocumentError::Empty);
@@ -65,7 +71,7 @@ impl PdfPages {
             pdf_guard::check_streams(&pdf, limits)?;
             let tail = &bytes[bytes.len().saturating_sub(END_WINDOW)..];
             let truncated = !tail.windows(5).any(|window| window == b"%%EOF");
-            Ok(PdfPages { pdf, count, truncated })
+            Ok(PdfPages { bytes: Arc::clone(bytes), pdf, count, truncated, held: 0 })
         })
     }
 
@@ -73,42 +79,127 @@ impl PdfPages {
         self.count
     }
 
-    /// Rasterises page `index`, counted from 0.
-    pub fn page(&self, index: usize, limits: &Limits) -> Result<Page, DocumentError> {
-        on_large_stack(|| {
-            let page = self.pdf.pages().get(index).ok_or_else(|| damaged(format!("page {} is not there", index + 1)))?;
-            let (width_pt, height_pt) = page.render_dimensions();
-            let (width_pt, height_pt) = (f64::from(width_pt), f64::from(height_pt));
-            if !(width_pt.is_finite() && height_pt.is_finite() && width_pt > 0.0 && height_pt > 0.0) {
-                return Err(damaged(format!("page {} has no size", index + 1)));
-            }
-            let survey = survey(page, width_pt, height_pt);
-            let scale = choose_scale(&survey, width_pt, height_pt, limits.max_pixels);
-            let (width, height) = raster_size(width_pt, height_pt, scale, limits.max_pixels);
-            // hayro cuts the fraction off, so a hair is added to land on the pixel count that was meant.
-            let exact = |pixels: f64, side: f64| ((pixels + 0.01) / side) as f32;
-            let pixmap = hayro::render(
-                page,
-                &RenderCache::new(),
-                &InterpreterSettings::default(),
-                &RenderSettings::default(),
-                &PixmapSettings { x_scale: exact(width, width_pt), y_scale: exact(height, height_pt), bg_color: WHITE },
-            );
-            // On an opaque white ground premultiplied and straight colours are the same.
-            let mut canvas = Canvas::white(pixmap.width().into(), pixmap.height().into());
-            for (pixel, rgb) in pixmap.data_as_u8_slice().chunks_exact(4).zip(canvas.pixels().chunks_exact_mut(3)) {
-                rgb.copy_from_slice(&pixel[..3]);
-            }
-            Ok(Page {
-                number: u32::try_from(index + 1).unwrap_or(u32::MAX),
-                width: canvas.width,
-                height: canvas.height,
-                rgb: canvas.rgb,
-                rotation: 0,
-                truncated: self.truncated,
-            })
+    /// Page `index`, counted from 0, as its text layer where that is good, else as an image.
+    pub fn content(&mut self, index: usize, limits: &Limits) -> Result<Content, DocumentError> {
+        let truncated = self.truncated;
+        self.on(index, limits, |page| match page.text_layer(truncated) {
+            Some(layer) => Content::Text(layer),
+            None => Content::Image(page.image(truncated)),
         })
     }
+
+    /// Page `index`, counted from 0, as an image.
+    pub fn page(&mut self, index: usize, limits: &Limits) -> Result<Page, DocumentError> {
+        let truncated = self.truncated;
+        self.on(index, limits, |page| page.image(truncated))
+    }
+
+    /// Does something with a page. A document whose pages have unpacked to too much is opened anew, so
+    /// that a long one needs no more memory than a short one.
+    fn on<T: Send>(
+        &mut self,
+        index: usize,
+        limits: &Limits,
+        work: impl FnOnce(&Viewed<'_>) -> T + Send,
+    ) -> Result<T, DocumentError> {
+        on_large_stack(|| {
+            if self.held > MAX_HELD {
+                self.pdf = parse(&self.bytes)?;
+                self.held = 0;
+            }
+            let done = self.view(index, limits).map(|page| work(&page));
+            let commands = self.pdf.pages().get(index).and_then(PdfPage::page_stream);
+            self.held += commands.map_or(0, <[u8]>::len);
+            done
+        })
+    }
+
+    /// Looks at a page and decides how large its image is.
+    fn view(&self, index: usize, limits: &Limits) -> Result<Viewed<'_>, DocumentError> {
+        let page = self.pdf.pages().get(index).ok_or_else(|| damaged(format!("page {} is not there", index + 1)))?;
+        let (width, height) = page.render_dimensions();
+        let points = (f64::from(width), f64::from(height));
+        if !(points.0.is_finite() && points.1.is_finite() && points.0 > 0.0 && points.1 > 0.0) {
+            return Err(damaged(format!("page {} has no size", index + 1)));
+        }
+        if self.truncated && page.raw().contains_key(CONTENTS) && page.page_stream().is_none() || is_lost(page) {
+            return Err(damaged(format!("what stands on page {} cannot be unpacked", index + 1)));
+        }
+        let surveyed = survey(page, points.0, points.1);
+        let scale = choose_scale(&surveyed.survey, points.0, points.1, limits.max_pixels);
+        let pixels = raster_size(points.0, points.1, scale, limits.max_pixels);
+        let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        Ok(Viewed { page, number, points, pixels, survey: surveyed.survey, glyphs: surveyed.glyphs })
+    }
+}
+
+/// A page that was looked at.
+struct Viewed<'a> {
+    page: &'a PdfPage<'a>,
+    number: u32,
+    /// Width and height.
+    points: (f64, f64),
+    /// Whole pixels of its image.
+    pixels: (f64, f64),
+    survey: Survey,
+    glyphs: Option<Vec<Glyph>>,
+}
+
+impl Viewed<'_> {
+    /// The text layer, unless the page is mainly an image, or its text is not to be trusted.
+    fn text_layer(&self, truncated: bool) -> Option<TextLayer> {
+        let glyphs = self.glyphs.clone().filter(|_| self.survey.image_share < SCAN_SHARE)?;
+        let (runs, tally) = assemble(glyphs, [self.pixels.0 / self.points.0, self.pixels.1 / self.points.1]);
+        let good = tally.is_good(self.survey.image_share, self.survey.outlines);
+        let (width, height) = (self.pixels.0 as u32, self.pixels.1 as u32);
+        good.then_some(TextLayer { number: self.number, width, height, runs, truncated })
+    }
+
+    fn image(&self, truncated: bool) -> Page {
+        let canvas = self.scan().unwrap_or_else(|| self.raster());
+        Page { number: self.number, width: canvas.width, height: canvas.height, rgb: canvas.rgb, rotation: 0, truncated }
+    }
+
+    /// The scanned image that is all there is on the page, if it has about the size that is wanted.
+    fn scan(&self) -> Option<Canvas> {
+        if self.survey.vector || self.survey.images != 1 || self.survey.image_share < WHOLE_PAGE {
+            return None;
+        }
+        pdf_image::sole_image(self.page, self.points, self.pixels)
+    }
+
+    fn raster(&self) -> Canvas {
+        let (width, height) = self.pixels;
+        // hayro cuts the fraction off, so a hair is added to land on the pixel count that was meant.
+        let exact = |pixels: f64, side: f64| ((pixels + 0.01) / side) as f32;
+        let pixmap = hayro::render(
+            self.page,
+            &RenderCache::new(),
+            &InterpreterSettings::default(),
+            &RenderSettings::default(),
+            &PixmapSettings { x_scale: exact(width, self.points.0), y_scale: exact(height, self.points.1), bg_color: WHITE },
+        );
+        // On an opaque white ground premultiplied and straight colours are the same.
+        let mut canvas = Canvas::white(pixmap.width().into(), pixmap.height().into());
+        for (pixel, rgb) in pixmap.data_as_u8_slice().chunks_exact(4).zip(canvas.pixels().chunks_exact_mut(3)) {
+            rgb.copy_from_slice(&pixel[..3]);
+        }
+        canvas
+    }
+}
+
+/// Whether a page has drawing commands of which nothing is left when they are unpacked. Nothing packed by
+/// deflate makes 11 bytes at most.
+fn is_lost(page: &PdfPage<'_>) -> bool {
+    let packed = page.raw().get::<Stream<'_>>(CONTENTS);
+    packed.is_some_and(|stream| stream.raw_data().len() > 11) && page.page_stream().is_none_or(<[u8]>::is_empty)
+}
+
+fn parse(bytes: &Arc<Vec<u8>>) -> Result<Pdf, DocumentError> {
+    Pdf::new(Arc::clone(bytes)).map_err(|error| match error {
+        LoadPdfError::Decryption(_) => DocumentError::Encrypted,
+        LoadPdfError::Invalid => damaged("its structure cannot be read"),
+    })
 }
 
 /// Runs `work` on a thread with [`STACK_BYTES`]; a panic in it comes back as damage.
@@ -122,23 +213,12 @@ fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, DocumentError> + Sen
     })
 }
 
-/// What lies on a page, in points.
-#[derive(Debug, Default, Clone, Copy, PartialEq)]
-struct Survey {
-    /// Share of the page's area that images cover, 0 to about 1.
-    image_share: f64,
-    /// Pixels per point of the finest image that covers more than a sliver.
-    image_scale: f64,
-    /// Visible text or line art beside the images.
-    vector: bool,
-}
-
 /// Pixels per point for a page.
 fn choose_scale(survey: &Survey, width: f64, height: f64, max_pixels: u64) -> f64 {
     let long_side = width.max(height);
     let finest = MAX_SCAN_SCALE.max(MAX_SCAN_SIDE / long_side);
     let coarsest = DEFAULT_SCALE.min(MIN_SIDE / long_side);
-    let is_scan = survey.image_share >= 0.5 && survey.image_scale > 0.0;
+    let is_scan = survey.image_share >= SCAN_SHARE && survey.image_scale > 0.0;
     let wanted = match (is_scan, survey.vector) {
         (true, false) => survey.image_scale.clamp(coarsest.min(finest), finest),
         (true, true) => survey.image_scale.min(finest).max(DEFAULT_SCALE),
@@ -159,57 +239,6 @@ fn raster_size(width: f64, height: f64, scale: f64, max_pixels: u64) -> (f64, f6
     if width < height { (width, height.min(longest(width))) } else { (width.min(longest(height)), height) }
 }
 
-/// Interprets a page without painting it.
-fn survey<'a>(page: &PdfPage<'a>, width: f64, height: f64) -> Survey {
-    let bounds = Rect::new(0.0, 0.0, width, height);
-    let cache = InterpreterCache::new();
-    let transform: Affine = page.initial_transform(true).to_kurbo();
-    let mut context = Context::new(transform, bounds, &cache, page.xref(), InterpreterSettings::default());
-    let mut surveyor = Surveyor { bounds, survey: Survey::default() };
-    interpret_page(page, &mut context, &mut surveyor);
-    surveyor.survey
-}
-
-struct Surveyor {
-    bounds: Rect,
-    survey: Survey,
-}
-
-/// An image smaller than this share of the page (a logo, a stamp) does not decide the resolution.
-const SLIVER: f64 = 0.02;
-
-impl Device<'_> for Surveyor {
-    fn draw_path(&mut self, path: &BezPath, props: DrawProps<'_>, mode: &DrawMode) {
-        // White or page-sized rectangles are paper behind a scan, not line art.
-        let covers = (props.transform.transform_rect_bbox(path.bounding_box())).intersect(self.bounds);
-        let background = covers.area() >= 0.9 * self.bounds.area() && matches!(mode, DrawMode::Fill(_));
-        self.survey.vector |= !background && covers.width() + covers.height() > 0.0;
-    }
-
-    fn draw_glyph_run(&mut self, _: &GlyphRun<'_, '_>, _: DrawProps<'_>, mode: &DrawMode) {
-        // Invisible text is the text layer of a scan.
-        self.survey.vector |= !matches!(mode, DrawMode::Invisible);
-    }
-
-    fn draw_image(&mut self, image: Image<'_, '_>, props: ImageDrawProps<'_>) {
-        let pixels = Rect::new(0.0, 0.0, f64::from(image.width()), f64::from(image.height()));
-        let share = props.transform.transform_rect_bbox(pixels).intersect(self.bounds).area() / self.bounds.area();
-        if share.is_finite() && share > SLIVER {
-            let [a, b, c, d, ..] = props.transform.as_coeffs();
-            let point_per_pixel = a.hypot(b).min(c.hypot(d));
-            self.survey.image_share += share;
-            if point_per_pixel > 0.0 {
-                self.survey.image_scale = self.survey.image_scale.max(1.0 / point_per_pixel);
-            }
-        }
-    }
-
-    fn push_clip_path(&mut self, _: &ClipPath) {}
-    fn push_transparency_group(&mut self, _: f32, _: Option<SoftMask<'_>>, _: BlendMode) {}
-    fn pop_clip(&mut self) {}
-    fn pop_transparency_group(&mut self) {}
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,13 +252,13 @@ mod tests {
     #[test]
     fn digital_pages_take_the_default_resolution() {
         assert_eq!(scale(Survey { vector: true, ..Survey::default() }, A4, 100_000_000), DEFAULT_SCALE);
-        let logo = Survey { image_share: 0.1, image_scale: 8.0, vector: true };
+        let logo = Survey { image_share: 0.1, image_scale: 8.0, vector: true, ..Survey::default() };
         assert_eq!(scale(logo, A4, 100_000_000), DEFAULT_SCALE);
     }
 
     #[test]
     fn scans_keep_their_own_resolution_within_bounds() {
-        let scan = |image_scale| Survey { image_share: 1.0, image_scale, vector: false };
+        let scan = |image_scale| Survey { image_share: 1.0, image_scale, ..Survey::default() };
         assert_eq!(scale(scan(150.0 / 72.0), A4, 100_000_000), 150.0 / 72.0);
         assert!((scale(scan(600.0 / 72.0), A4, 100_000_000) - MAX_SCAN_SCALE).abs() < 0.01);
         // A page whose points are the scan's pixels.

@@ -4,8 +4,8 @@
 
 use super::image::over_white;
 use super::orient::{Canvas, Orientation};
-use super::tiff_codec::{Compression, jpeg, undo_differencing, unpack};
-use super::tiff_directory::{Directory, Tag, Tiff};
+use super::tiff_codec::{Compression, jpeg, jpeg_samples, undo_differencing, unpack};
+use super::tiff_directory::{Directory, Tag, Tiff, Values};
 use super::{DocumentError, Limits, Page};
 use std::borrow::Cow;
 
@@ -16,6 +16,10 @@ const MAX_BYTES_PER_PIXEL: u64 = 8;
 
 pub(super) fn damaged(detail: &str) -> DocumentError {
     DocumentError::Damaged { what: "TIFF", detail: detail.to_owned() }
+}
+
+fn unread(detail: String) -> DocumentError {
+    DocumentError::Unread { what: "TIFF", detail }
 }
 
 /// The pages of a TIFF, found once when it is opened.
@@ -44,6 +48,10 @@ impl TiffPages {
         let directory = self.directories[index];
         let image = Image::new(&tiff, directory, number, limits)?;
         let (canvas, missing) = image.decode(&tiff, directory, limits)?;
+        let canvas = match image.pixel_shape(&tiff, directory) {
+            Some(ratio) => canvas.squared(ratio, limits.max_pixels),
+            None => canvas,
+        };
         let orientation = Orientation::from_tag(tiff.number(directory, Tag::Orientation).unwrap_or(1));
         let upright = orientation.apply(canvas);
         // Where the chain of pages is cut, the last page is the one that says so.
@@ -124,7 +132,7 @@ impl Image {
         let bits = tag(Tag::BitsPerSample).unwrap_or(1);
         let float = tag(Tag::SampleFormat).is_some_and(|format| format == 3);
         if !(1..=MAX_SAMPLES).contains(&samples) || !matches!(bits, 1..=8 | 10 | 12 | 14 | 16) || float {
-            return Err(damaged(&format!("page {number} has {samples} samples of {bits} bits, which Inkport does not read")));
+            return Err(unread(format!("page {number} has {samples} samples of {bits} bits")));
         }
         let samples = samples as usize;
         let compression = Compression::from_tag(tag(Tag::Compression).unwrap_or(1), tag(Tag::T4Options).unwrap_or(0))?;
@@ -140,13 +148,13 @@ impl Image {
             None if samples >= 3 => Photometric::Rgb,
             None if bits == 1 => Photometric::WhiteIsZero,
             None => Photometric::BlackIsZero,
-            Some(other) => return Err(damaged(&format!("page {number} has the unknown colour model {other}"))),
+            Some(other) => return Err(unread(format!("page {number} has the colour model {other}"))),
         };
         let subsampled = photometric == Photometric::YCbCr
             && !matches!(compression, Compression::Jpeg | Compression::OldJpeg)
             && (0..2).any(|i| tiff.values(directory, Tag::YCbCrSubSampling).and_then(|v| tiff.get(v, i)).unwrap_or(2) != 1);
         if samples < photometric.channels() || subsampled {
-            return Err(damaged(&format!("page {number} has a colour layout that Inkport does not read")));
+            return Err(unread(format!("page {number} has colours that are subsampled, or too few of them")));
         }
         let alpha = match tag(Tag::ExtraSamples) {
             Some(1) if samples > photometric.channels() => Alpha::Associated,
@@ -180,6 +188,15 @@ impl Image {
         })
     }
 
+    /// How many times higher than wide a pixel is, for fax pages: coarse ones have half as many rows to the
+    /// inch as columns. Of other pages the resolution is too often made up.
+    fn pixel_shape(&self, tiff: &Tiff, directory: Directory) -> Option<f64> {
+        let across = tiff.fraction(directory, Tag::XResolution)?;
+        let ratio = across / tiff.fraction(directory, Tag::YResolution)?;
+        let known = (1.2..=4.5).contains(&ratio) || (1.2..=4.5).contains(&(1.0 / ratio));
+        (self.bits == 1 && self.samples == 1 && known).then_some(ratio)
+    }
+
     /// Paints every strip or tile. The second value: something was missing.
     fn decode(&self, tiff: &Tiff, directory: Directory, limits: &Limits) -> Result<(Canvas, bool), DocumentError> {
         let mut canvas = Canvas::white(self.width, self.height);
@@ -210,12 +227,28 @@ impl Image {
             return Ok((canvas, truncated));
         }
 
-        let (mut painted, mut missing) = (0u64, false);
+        // Colours that the file's end took away were read as black.
+        let colours = |values: Values| tiff.get(values, values.count.saturating_sub(1)).is_none();
+        let lost = self.photometric == Photometric::Palette && tiff.values(directory, Tag::ColorMap).is_none_or(colours);
+        let (mut painted, mut missing) = (0u64, lost);
         for index in 0..chunks {
             let (left, top) =
                 ((index % u64::from(across)) as u32 * self.chunk.0, (index / u64::from(across)) as u32 * self.chunk.1);
             let rows = self.chunk.1.min(self.height - top);
-            let done = if matches!(self.compression, Compression::Jpeg | Compression::OldJpeg) {
+            let is_jpeg = matches!(self.compression, Compression::Jpeg | Compression::OldJpeg);
+            let planes = if self.planar { self.samples } else { 1 };
+            let done = if is_jpeg && (self.planar || self.photometric == Photometric::Cmyk) {
+                let channels = if self.planar { 1 } else { self.samples };
+                let decode = |plane: usize| jpeg_samples(data(index + plane as u64 * chunks), tables, channels, self.chunk);
+                match (0..planes).map(decode).collect::<Result<Vec<_>, _>>() {
+                    Ok(planes) => {
+                        missing |= planes.iter().any(|(_, truncated)| *truncated);
+                        let planes: Vec<_> = planes.into_iter().map(|(samples, _)| Cow::Owned(samples)).collect();
+                        self.paint(tiff, &planes, &mut canvas, left, top, rows)
+                    }
+                    Err(_) => 0,
+                }
+            } else if is_jpeg {
                 match jpeg(data(index), tables, self.photometric, self.number, limits) {
                     Ok((picture, truncated)) => {
                         missing |= truncated;
@@ -226,7 +259,6 @@ impl Image {
                     Err(_) => 0,
                 }
             } else {
-                let planes = if self.planar { self.samples } else { 1 };
                 let planes: Vec<_> = (0..planes).map(|plane| self.plane(tiff, data(index + plane as u64 * chunks))).collect();
                 self.paint(tiff, &planes, &mut canvas, left, top, rows)
             };

@@ -7,6 +7,7 @@ use super::{DocumentError, Format, Limits};
 use hayro_ccitt::{DecodeSettings, DecoderContext, EncodingMode};
 use std::borrow::Cow;
 use std::io::Read;
+use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
 /// TIFF's compression schemes that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,9 @@ impl Compression {
             7 => Compression::Jpeg,
             8 | 32946 => Compression::Deflate,
             32773 => Compression::PackBits,
-            other => return Err(damaged(&format!("its compression scheme {other} is not one that Inkport reads"))),
+            other => {
+                return Err(DocumentError::Unread { what: "TIFF", detail: format!("its compression scheme is number {other}") });
+            }
         })
     }
 }
@@ -181,22 +184,66 @@ pub(super) fn jpeg(
     page: u32,
     limits: &Limits,
 ) -> Result<(super::orient::Canvas, bool), DocumentError> {
-    // The tables are a JPEG of their own without pixels: start marker, tables, end marker. Strip and
-    // tables make one stream when the markers between them go.
+    // Without Adobe's segment a decoder takes three components for YCbCr; TIFF says it in its own tag.
+    let stream = jpeg_stream(data, tables, matches!(photometric, Photometric::Rgb));
+    let (canvas, _, truncated) = decode_canvas(&stream, Format::Jpeg, page, limits)?;
+    Ok((canvas, truncated))
+}
+
+/// The tables are a JPEG of their own without pixels: start marker, tables, end marker. Strip and tables
+/// make one stream when the markers between them go.
+fn jpeg_stream(data: &[u8], tables: Option<&[u8]>, plain: bool) -> Vec<u8> {
     let body = data.strip_prefix(&[0xff, 0xd8]).unwrap_or(data);
     let tables = tables.unwrap_or_default();
     let tables = tables.strip_prefix(&[0xff, 0xd8]).unwrap_or(tables);
     let tables = tables.strip_suffix(&[0xff, 0xd9]).unwrap_or(tables);
     let mut stream = Vec::with_capacity(body.len() + tables.len() + 18);
     stream.extend_from_slice(&[0xff, 0xd8]);
-    if matches!(photometric, Photometric::Rgb) {
-        // Without Adobe's segment a decoder takes three components for YCbCr; TIFF says it in its own tag.
+    if plain {
         stream.extend_from_slice(b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00");
     }
     stream.extend_from_slice(tables);
     stream.extend_from_slice(body);
-    let (canvas, _, truncated) = decode_canvas(&stream, Format::Jpeg, page, limits)?;
-    Ok((canvas, truncated))
+    stream
+}
+
+/// A JPEG-compressed strip or tile as the samples it holds, one or four to a pixel, in rows as wide as the
+/// `chunk` is. An image decoder would take four inks the way Photoshop writes them, which is upside down here.
+pub(super) fn jpeg_samples(
+    data: &[u8],
+    tables: Option<&[u8]>,
+    channels: usize,
+    (columns, rows): (u32, u32),
+) -> Result<(Vec<u8>, bool), DocumentError> {
+    let stream = jpeg_stream(data, tables, false);
+    let wanted = if channels == 1 { ColorSpace::Luma } else { ColorSpace::CMYK };
+    let options = DecoderOptions::default()
+        .set_strict_mode(false)
+        .set_max_width(usize::MAX)
+        .set_max_height(usize::MAX)
+        .jpeg_set_out_colorspace(wanted);
+    let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(&stream), options);
+    let refused = |error: zune_jpeg::errors::DecodeErrors| damaged(&error.to_string());
+    decoder.decode_headers().map_err(refused)?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| damaged("a strip of it has no size"))?;
+    // The chunk's size was checked; its image is that, but for rows that a writer added to fill a block.
+    if width as u64 > u64::from(columns) + 64 || height as u64 > u64::from(rows) + 64 {
+        return Err(damaged("a strip of it is larger than it should be"));
+    }
+    if decoder.input_colorspace() != Some(wanted) || decoder.output_buffer_size() != Some(width * height * channels) {
+        return Err(damaged("a strip of it has other colours than the page"));
+    }
+    let mut samples = vec![0; width * height * channels];
+    let broken = decoder.decode_into(&mut samples).is_err();
+    let (stride, row) = (width * channels, columns as usize * channels);
+    if stride != row {
+        let resized = samples.chunks_exact(stride.max(1)).flat_map(|line| {
+            let known = &line[..stride.min(row)];
+            known.iter().copied().chain(std::iter::repeat_n(0, row - known.len()))
+        });
+        samples = resized.collect();
+    }
+    Ok((samples, broken))
 }
 
 /// Undoes horizontal differencing (predictor 2), row by row.

@@ -33,6 +33,8 @@ pub(super) enum Tag {
     SamplesPerPixel = 277,
     RowsPerStrip = 278,
     StripByteCounts = 279,
+    XResolution = 282,
+    YResolution = 283,
     PlanarConfiguration = 284,
     T4Options = 292,
     Predictor = 317,
@@ -135,7 +137,7 @@ impl<'a> Tiff<'a> {
     /// Value `index`, if it is a whole number and lies in the file.
     pub fn get(&self, values: Values, index: u64) -> Option<u64> {
         let size = size_of_kind(values.kind)?;
-        if index >= values.count {
+        if index >= values.count || values.kind == FRACTION {
             return None;
         }
         self.uint(values.offset.checked_add(index.checked_mul(size)?)?, size)
@@ -144,6 +146,13 @@ impl<'a> Tiff<'a> {
     /// The first value of `tag`.
     pub fn number(&self, directory: Directory, tag: Tag) -> Option<u64> {
         self.get(self.values(directory, tag)?, 0)
+    }
+
+    /// The first value of `tag`, if it is a fraction above zero.
+    pub fn fraction(&self, directory: Directory, tag: Tag) -> Option<f64> {
+        let values = self.values(directory, tag).filter(|values| values.kind == FRACTION && values.count > 0)?;
+        let (over, under) = (self.uint(values.offset, 4)?, self.uint(values.offset.checked_add(4)?, 4)?);
+        (over > 0 && under > 0).then(|| over as f64 / under as f64)
     }
 
     /// The raw bytes of `tag`'s values, as far as the file goes.
@@ -168,13 +177,16 @@ impl<'a> Tiff<'a> {
     }
 }
 
-/// Bytes of one value; `None` for fractions and floats, which no tag that is read here uses.
+/// The type of unsigned fractions: two numbers of four bytes.
+const FRACTION: u16 = 5;
+
+/// Bytes of one value; `None` for signed fractions and floats, which no tag that is read here uses.
 fn size_of_kind(kind: u16) -> Option<u64> {
     match kind {
         1 | 2 | 6 | 7 => Some(1),
         3 | 8 => Some(2),
         4 | 9 | 13 => Some(4),
-        16..=18 => Some(8),
+        FRACTION | 16..=18 => Some(8),
         _ => None,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns: finding a gutter (a strip of white between two columns) and the stretch of the page it
 //! holds for. A receipt's prices stand apart from its items as columns do, and belong to the same
-//! row: so a gutter only counts where there is running text on both sides.
+//! row: so a gutter only counts where there is running text on both sides, or on one side while what
+//! stands beside it (a margin of figures, addresses, a small table) goes by lines of its own.
 
 use std::collections::HashSet;
 
@@ -35,6 +36,12 @@ const MIN_LETTERS: usize = 20;
 
 /// Words in the median row of running text.
 const MIN_WORDS: usize = 4;
+
+/// Boxes whose midlines are closer than this many line heights stand level.
+const LEVEL: f32 = 0.25;
+
+/// Prose and what stands beside it are columns when no more than this share of the boxes is level.
+const ASIDE: f32 = 0.6;
 
 /// How much of the column's width the median row of running text fills.
 const MIN_FILL: f32 = 0.7;
@@ -122,7 +129,8 @@ fn parts<'a>(pieces: &[Piece], stretch: &'a [usize]) -> Vec<&'a [usize]> {
     runs
 }
 
-/// Whether both sides of a gutter are running text, for much the same height.
+/// Whether both sides of a gutter are columns: running text for much the same height, or running text and
+/// something whose lines do not stand level with it.
 fn columns(pieces: &[Piece], left: &[usize], right: &[usize]) -> bool {
     if left.len() < MIN_ROWS || right.len() < MIN_ROWS {
         return false;
@@ -138,7 +146,31 @@ fn columns(pieces: &[Piece], left: &[usize], right: &[usize]) -> bool {
         return false;
     }
     let text = |side: &[usize]| running_text(pieces, side) || two_columns(pieces, side);
-    text(left) && text(right)
+    let prose = (text(left), text(right));
+    prose == (true, true) || prose != (false, false) && level(pieces, left, right) <= ASIDE
+}
+
+/// Share of the shorter side's boxes that stand level with a box of the other side, 0 to 1.
+fn level(pieces: &[Piece], left: &[usize], right: &[usize]) -> f32 {
+    let (few, many) = if left.len() < right.len() { (left, right) } else { (right, left) };
+    let gutter = f32::midpoint(
+        left.iter().map(|&i| pieces[i].right[0]).fold(f32::MIN, f32::max),
+        right.iter().map(|&i| pieces[i].left[0]).fold(f32::MAX, f32::min),
+    );
+    let top = many.iter().map(|&i| pieces[i].top()).fold(f32::MAX, f32::min);
+    let bottom = many.iter().map(|&i| pieces[i].bottom()).fold(f32::MIN, f32::max);
+    let beside: Vec<&Piece> = few.iter().map(|&i| &pieces[i]).filter(|p| p.middle()[1] > top && p.middle()[1] < bottom).collect();
+    let met = beside
+        .iter()
+        .filter(|piece| {
+            many.iter().any(|&other| {
+                let other = &pieces[other];
+                let offset = (piece.midline_at(gutter) - other.midline_at(gutter)).abs();
+                offset < LEVEL * piece.height.min(other.height)
+            })
+        })
+        .count();
+    met as f32 / beside.len().max(1) as f32
 }
 
 /// Whether one side is itself a pair of columns: a page may have three or four.

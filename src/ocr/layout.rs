@@ -200,6 +200,29 @@ mod tests {
         assert!(lines[1].block != lines[7].block && lines[1].block == lines[6].block);
     }
 
+    /// Six rows of prose, and beside them rows `pitch` apart.
+    fn prose_and(beside: &[&str], pitch: f32) -> Vec<Line> {
+        let prose =
+            (0..6).map(|row| line(&format!("running text as long as its column {row}"), 20.0, 80.0 + 24.0 * row as f32, 400.0));
+        let beside = beside.iter().enumerate().map(|(row, text)| line(text, 480.0, 80.0 + pitch * row as f32, 100.0));
+        prose.chain(beside).collect()
+    }
+
+    #[test]
+    fn a_margin_with_lines_of_its_own_is_read_after_the_prose() {
+        let (lines, _) = arrange(prose_and(&["Price 46.64", "Range 18.41", "Cap 9,803", "Value 9,074"], 33.0));
+        let texts = texts(&lines);
+        assert!(texts[..6].iter().all(|t| t.starts_with("running")), "{texts:?}");
+        assert_eq!(texts[6..], ["Price 46.64", "Range 18.41", "Cap 9,803", "Value 9,074"]);
+    }
+
+    #[test]
+    fn amounts_level_with_the_prose_that_they_belong_to_stay_in_its_rows() {
+        let (lines, _) = arrange(prose_and(&["1.00", "2.00", "3.00", "4.00", "5.00", "6.00"], 24.0));
+        assert_eq!(lines.len(), 6);
+        assert!(lines[2].text.ends_with("column 2 3.00"), "{:?}", texts(&lines));
+    }
+
     #[test]
     fn blocks_end_where_the_white_is_wide() {
         let (lines, _) =

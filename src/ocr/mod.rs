@@ -10,6 +10,8 @@ mod columns;
 mod ctc;
 mod detect;
 mod geometry;
+mod language;
+mod layer;
 mod layout;
 mod mask;
 mod orient;
@@ -20,6 +22,7 @@ mod runtime;
 mod settings;
 mod two_stage;
 
+pub use layer::page_text;
 pub use settings::{EngineChoice, Settings};
 pub use two_stage::{EngineFiles, TwoStage};
 
@@ -28,7 +31,8 @@ pub use two_stage::{EngineFiles, TwoStage};
 #[serde(transparent)]
 pub struct Quad(pub [[f32; 2]; 4]);
 
-/// A model probability, 0 to 1.
+/// The probability that a reading is right in every character, 0 to 1: of the lines at 0.9, nine in
+/// ten are right.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Confidence(f32);
@@ -104,8 +108,9 @@ pub enum EngineError {
 
 /// Reads pages. Blocking; one thread owns one engine.
 pub trait Engine: Send {
-    /// One answer per page, in order; one page's failure does not sink the others.
-    fn read(&mut self, pages: &[&Page]) -> Vec<Result<PageText, EngineError>>;
+    /// One answer per page, in order; one page's failure does not sink the others. `languages` are the codes
+    /// (ISO 639-1, as "de" or "zh-Hans") of what the pages are written in; empty: not known.
+    fn read(&mut self, pages: &[&Page], languages: &[String]) -> Vec<Result<PageText, EngineError>>;
     /// `ppocr`, …: the sidecar's `engine.name`.
     fn name(&self) -> &'static str;
     /// Names of the models it reads with: the sidecar's `engine.models`.

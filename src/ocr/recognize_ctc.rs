@@ -7,14 +7,15 @@ use std::path::Path;
 
 use super::EngineError;
 use super::ctc::{Alphabet, Reading, decode};
+use super::language::Letters;
 use super::raster::{LINE_HEIGHT, LineImage, fill_planes};
 use super::runtime::{Model, Runtime};
 
 /// Reads line images. A private trait, so that `two_stage` can be tested without a model and a
 /// recognizer of another kind can take this one's place.
 pub(super) trait Recognizer: Send {
-    /// One reading per line, in order.
-    fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError>;
+    /// One reading per line, in order, of the letters that may be there.
+    fn recognize(&mut self, lines: &[LineImage], letters: &Letters) -> Result<Vec<Reading>, EngineError>;
 }
 
 /// Pixels that one step of the output covers.
@@ -42,11 +43,11 @@ impl CtcRecognizer {
             .metadata("character")
             .ok_or_else(|| EngineError::Model(format!("{} carries no list of characters", model.display())))?;
         let mut recognizer = CtcRecognizer { model: loaded, alphabet: Alphabet::parse(&characters)? };
-        recognizer.recognize(&[LineImage { width: BUCKET, rgb: vec![255; BUCKET * LINE_HEIGHT * 3] }])?;
+        recognizer.recognize(&[LineImage { width: BUCKET, rgb: vec![255; BUCKET * LINE_HEIGHT * 3] }], &Letters::default())?;
         Ok(recognizer)
     }
 
-    fn run(&mut self, lines: &[&LineImage], width: usize) -> Result<Vec<Reading>, EngineError> {
+    fn run(&mut self, lines: &[&LineImage], width: usize, letters: &Letters) -> Result<Vec<Reading>, EngineError> {
         let per_line = 3 * LINE_HEIGHT * width;
         // Zero is the grey between black and white: what the network was trained to see as padding.
         let mut planes = vec![0.0; lines.len() * per_line];
@@ -63,18 +64,18 @@ impl CtcRecognizer {
             Ok(lines
                 .iter()
                 .zip(probabilities.chunks_exact(each.max(1)))
-                .map(|(line, probabilities)| decode(probabilities, alphabet, line.width as f32 / STEP as f32))
+                .map(|(line, probabilities)| decode(probabilities, alphabet, letters, line.width as f32 / STEP as f32))
                 .collect())
         })
     }
 }
 
 impl Recognizer for CtcRecognizer {
-    fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError> {
+    fn recognize(&mut self, lines: &[LineImage], letters: &Letters) -> Result<Vec<Reading>, EngineError> {
         let mut readings = vec![Reading::default(); lines.len()];
         for (width, batch) in batches(&lines.iter().map(|line| line.width).collect::<Vec<_>>()) {
             let images: Vec<&LineImage> = batch.iter().map(|&index| &lines[index]).collect();
-            for (index, reading) in batch.iter().zip(self.run(&images, width)?) {
+            for (index, reading) in batch.iter().zip(self.run(&images, width, letters)?) {
                 readings[*index] = reading;
             }
         }

@@ -38,7 +38,7 @@ impl Piece {
 
     /// Height of the midline where it is drawn on to `x`. Boxes too short to have a slope of their
     /// own, and steps far beyond a box's own length, count as level.
-    fn midline_at(&self, x: f32) -> f32 {
+    pub(super) fn midline_at(&self, x: f32) -> f32 {
         let width = self.width();
         if width < 4.0 * self.height {
             return self.middle()[1];
@@ -106,9 +106,8 @@ fn fit(pieces: &[Piece], row: &[usize], index: usize) -> Option<f32> {
 /// One line out of a row's pieces, left to right: words keep their quads, the line's quad encloses
 /// all of them along the row's own slope.
 pub(super) fn join(parts: Vec<Line>, block: u32) -> Line {
-    let letters = |line: &Line| line.text.chars().count().max(1) as f32;
-    let total: f32 = parts.iter().map(letters).sum();
-    let confidence = parts.iter().map(|line| line.confidence.get() * letters(line)).sum::<f32>() / total.max(1.0);
+    // A line is right when all of its parts are.
+    let confidence = parts.iter().map(|line| line.confidence.get()).product();
     let text = parts.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join(" ");
     let quad = enclosing(&parts.iter().map(|line| line.quad).collect::<Vec<_>>());
     Line {

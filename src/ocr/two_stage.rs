@@ -8,8 +8,9 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::ctc::Reading;
+use super::ctc::{Reading, is_wide};
 use super::detect::{DbDetector, Detector};
+use super::language::Letters;
 use super::layout::{arrange, turn_quad};
 use super::orient::{LineClassifier, Orienter, runs_sideways};
 use super::raster::{Cutter, LineImage, Raster, line_width};
@@ -18,8 +19,24 @@ use super::runtime::Runtime;
 use super::{Confidence, Engine, EngineError, Line, PageText, Quad, StageTimes, Word};
 use crate::document::Page;
 
-/// Readings below this mean probability are dirt, pictures and rules, not text.
-const MIN_CONFIDENCE: f32 = 0.5;
+/// Readings below this mean probability of their characters are dirt, pictures and rules, not text.
+const MIN_TRUST: f32 = 0.5;
+
+/// A page with a smaller share of its characters in Han, kana or hangul is not written in them: they
+/// are what rules, stamps and logos look like.
+const MIN_WIDE_SHARE: f32 = 0.1;
+
+/// Unless a line has this many of them, and is this sure of itself: a name in another script.
+const NAME: (usize, f32) = (3, 0.9);
+
+/// Lines whose mean probability lies here are read a second time.
+const DOUBTFUL: std::ops::Range<f32> = 0.3..0.96;
+
+/// By how much of its height a doubtful line's box grows to each side.
+const WIDER: f32 = 0.1;
+
+/// This many of one sign in a line, and nothing else, are a rule drawn with signs.
+const RULE: usize = 12;
 
 /// A line is turned on its own only when the classifier is this sure.
 const SURELY_TURNED: f32 = 0.9;
@@ -71,8 +88,8 @@ impl TwoStage {
         })
     }
 
-    fn read_page(&mut self, page: &Page) -> Result<PageText, EngineError> {
-        let (boxes, rotation, timing) = self.read_boxes(page)?;
+    fn read_page(&mut self, page: &Page, letters: &Letters) -> Result<PageText, EngineError> {
+        let (boxes, rotation, timing) = self.read_boxes(page, letters)?;
         let (lines, skew) = arrange(boxes);
         let (width, height) = if rotation % 180 == 0 { (page.width, page.height) } else { (page.height, page.width) };
         Ok(PageText { lines, width, height, rotation, skew, timing })
@@ -80,22 +97,24 @@ impl TwoStage {
 
     /// Everything but the reading order: recognized boxes in pixels of the upright page, and the
     /// turn that made it upright.
-    fn read_boxes(&mut self, page: &Page) -> Result<(Vec<Line>, u16, StageTimes), EngineError> {
+    fn read_boxes(&mut self, page: &Page, letters: &Letters) -> Result<(Vec<Line>, u16, StageTimes), EngineError> {
         let raster = Raster::of(page)?;
         let begun = Instant::now();
         let found = self.detector.detect(&raster)?;
         let detect = begun.elapsed();
         let begun = Instant::now();
-        let rotation = self.rotation(&raster, &found)?;
+        let rotation = self.rotation(&raster, &found, letters)?;
         let quads = found.iter().map(|quad| along_text(quad, rotation)).collect();
-        let read = self.read_lines(&raster, quads)?;
+        let mut read = self.read_lines(&raster, quads, letters)?;
+        settle_script(&mut read);
+        read.retain(|(_, reading)| !reading.text.is_empty() && reading.trust >= MIN_TRUST && !is_rule(&reading.text));
         let (width, height) = (raster.width as f32, raster.height as f32);
         let boxes = read.into_iter().map(|(quad, reading)| line(&turn_quad(&quad, rotation, width, height), reading)).collect();
         Ok((boxes, rotation, StageTimes { detect, recognize: begun.elapsed() }))
     }
 
     /// The clockwise turn that makes the page upright.
-    fn rotation(&mut self, raster: &Raster<'_>, found: &[Quad]) -> Result<u16, EngineError> {
+    fn rotation(&mut self, raster: &Raster<'_>, found: &[Quad], letters: &Letters) -> Result<u16, EngineError> {
         let sideways = runs_sideways(found);
         // Of a sideways page, suppose that its top is on the left.
         let supposed = if sideways { 90 } else { 0 };
@@ -112,17 +131,21 @@ impl TwoStage {
         // The classifier has doubts: let the recognizer read some of them both ways.
         let some: Vec<LineImage> = images.into_iter().take(VOTERS / 2).collect();
         let turned: Vec<LineImage> = some.iter().map(LineImage::turned).collect();
-        let trust = |readings: Vec<Reading>| -> f32 {
-            readings.iter().map(|r| r.confidence * r.text.chars().count().min(20) as f32).sum()
-        };
-        let as_is = trust(self.recognizer.recognize(&some)?);
-        let upside_down = trust(self.recognizer.recognize(&turned)?);
+        let trust =
+            |readings: Vec<Reading>| -> f32 { readings.iter().map(|r| r.trust * r.text.chars().count().min(20) as f32).sum() };
+        let as_is = trust(self.recognizer.recognize(&some, letters)?);
+        let upside_down = trust(self.recognizer.recognize(&turned, letters)?);
         Ok(if upside_down > as_is { supposed + 180 } else { supposed })
     }
 
-    /// Reads the quads' lines. Returns those that hold text, in no order, each with its quad
-    /// beginning at the text's own top left.
-    fn read_lines(&mut self, raster: &Raster<'_>, mut quads: Vec<Quad>) -> Result<Vec<(Quad, Reading)>, EngineError> {
+    /// Reads the quads' lines. Returns them in no order, each with its quad beginning at the text's
+    /// own top left; those without text too.
+    fn read_lines(
+        &mut self,
+        raster: &Raster<'_>,
+        mut quads: Vec<Quad>,
+        letters: &Letters,
+    ) -> Result<Vec<(Quad, Reading)>, EngineError> {
         quads.sort_by_cached_key(line_width);
         let mut read = Vec::with_capacity(quads.len());
         let mut rest = quads.as_slice();
@@ -137,14 +160,31 @@ impl TwoStage {
             let mut held = now.to_vec();
             let mut images = now.iter().map(|quad| self.cutter.cut(raster, quad)).collect::<Result<Vec<_>, _>>()?;
             self.turn_vertical(&mut held, &mut images)?;
-            let readings = self.recognizer.recognize(&images)?;
-            read.extend(
-                held.into_iter()
-                    .zip(readings)
-                    .filter(|(_, reading)| !reading.text.is_empty() && reading.confidence >= MIN_CONFIDENCE),
-            );
+            let mut readings = self.recognizer.recognize(&images, letters)?;
+            self.look_again(raster, &mut held, &mut readings, letters)?;
+            read.extend(held.into_iter().zip(readings));
         }
         Ok(read)
+    }
+
+    /// Doubtful lines are cut a little wider and read again: the detector's box is tight, and what it cut
+    /// off a letter is what made it doubtful. The reading that is surer of itself holds.
+    fn look_again(
+        &mut self,
+        raster: &Raster<'_>,
+        quads: &mut [Quad],
+        readings: &mut [Reading],
+        letters: &Letters,
+    ) -> Result<(), EngineError> {
+        let doubtful: Vec<usize> = (0..readings.len()).filter(|&i| DOUBTFUL.contains(&readings[i].trust)).collect();
+        let wider: Vec<Quad> = doubtful.iter().map(|&i| quads[i].grown(WIDER * quads[i].thickness())).collect();
+        let images = wider.iter().map(|quad| self.cutter.cut(raster, quad)).collect::<Result<Vec<_>, _>>()?;
+        for ((index, quad), again) in doubtful.into_iter().zip(wider).zip(self.recognizer.recognize(&images, letters)?) {
+            if again.trust > readings[index].trust {
+                (quads[index], readings[index]) = (quad, again);
+            }
+        }
+        Ok(())
     }
 
     /// Lines that run up or down an upright page may run either way: the classifier decides each.
@@ -162,8 +202,9 @@ impl TwoStage {
 }
 
 impl Engine for TwoStage {
-    fn read(&mut self, pages: &[&Page]) -> Vec<Result<PageText, EngineError>> {
-        pages.iter().map(|page| self.read_page(page)).collect()
+    fn read(&mut self, pages: &[&Page], languages: &[String]) -> Vec<Result<PageText, EngineError>> {
+        let letters = Letters::of(languages);
+        pages.iter().map(|page| self.read_page(page, &letters)).collect()
     }
 
     fn name(&self) -> &'static str {
@@ -172,6 +213,30 @@ impl Engine for TwoStage {
 
     fn models(&self) -> Vec<String> {
         self.models.clone()
+    }
+}
+
+/// Whether a line is a rule drawn with signs, as tills do: `***…`, `===…`.
+fn is_rule(text: &str) -> bool {
+    let mut signs = text.chars().filter(|c| !c.is_whitespace());
+    let first = signs.next();
+    first.is_some_and(|first| !first.is_alphanumeric() && signs.clone().count() + 1 >= RULE && signs.all(|sign| sign == first))
+}
+
+/// Decides whether the page is written in a script of squares, and where it is not, takes the readings
+/// without them.
+fn settle_script(read: &mut [(Quad, Reading)]) {
+    let wide = |reading: &Reading| reading.text.chars().filter(|&c| is_wide(c)).count();
+    let sure = read.iter().filter(|(_, reading)| reading.trust >= MIN_TRUST);
+    let (some, all) = sure.fold((0, 0), |(some, all), (_, reading)| (some + wide(reading), all + reading.text.chars().count()));
+    if some as f32 >= MIN_WIDE_SHARE * all as f32 {
+        return;
+    }
+    for (_, reading) in read {
+        let is_name = wide(reading) >= NAME.0 && reading.trust >= NAME.1;
+        if let Some(narrow) = reading.narrow.take().filter(|_| !is_name) {
+            *reading = *narrow;
+        }
     }
 }
 
@@ -220,7 +285,7 @@ mod tests {
     struct Reads;
 
     impl Recognizer for Reads {
-        fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError> {
+        fn recognize(&mut self, lines: &[LineImage], _: &Letters) -> Result<Vec<Reading>, EngineError> {
             Ok(lines
                 .iter()
                 .map(|line| {
@@ -230,7 +295,7 @@ mod tests {
                         Span { text: "line".into(), confidence, from: 0.0, to: 0.5 },
                         Span { text: line.width.to_string(), confidence, from: 0.6, to: 1.0 },
                     ];
-                    Reading { text, confidence, words }
+                    Reading { text, confidence, trust: confidence, words, narrow: None }
                 })
                 .collect())
         }
@@ -278,7 +343,7 @@ mod tests {
     }
 
     fn read(engine: &mut TwoStage, page: &Page) -> PageText {
-        engine.read(&[page]).pop().expect("one answer per page").expect("a readable page")
+        engine.read(&[page], &[]).pop().expect("one answer per page").expect("a readable page")
     }
 
     #[test]
@@ -332,8 +397,8 @@ mod tests {
     fn doubtful_readings_are_dropped_and_an_empty_page_is_no_error() {
         struct Doubts;
         impl Recognizer for Doubts {
-            fn recognize(&mut self, lines: &[LineImage]) -> Result<Vec<Reading>, EngineError> {
-                Ok(vec![Reading { text: "?".into(), confidence: 0.3, words: vec![] }; lines.len()])
+            fn recognize(&mut self, lines: &[LineImage], _: &Letters) -> Result<Vec<Reading>, EngineError> {
+                Ok(vec![Reading { text: "?".into(), trust: 0.3, ..Reading::default() }; lines.len()])
             }
         }
         let mut doubting = TwoStage { recognizer: Box::new(Doubts), ..engine(vec![quad(10.0, 10.0, 90.0, 20.0)]) };
@@ -345,7 +410,7 @@ mod tests {
     fn one_bad_page_does_not_sink_the_others() {
         let good = page(600, 400, &[[100, 40, 60, 24]]);
         let bad = Page { width: 7, ..good.clone() };
-        let answers = engine(vec![quad(100.0, 40.0, 240.0, 24.0)]).read(&[&bad, &good]);
+        let answers = engine(vec![quad(100.0, 40.0, 240.0, 24.0)]).read(&[&bad, &good], &[]);
         assert!(matches!(answers[0], Err(EngineError::Rejected(_))) && answers[1].is_ok());
     }
 
@@ -433,5 +498,38 @@ mod tests {
         };
         let error = TwoStage::open(&files, 1).err().expect("a classifier is no recognizer");
         assert!(matches!(&error, EngineError::Model(text) if text.contains("list of characters")), "{error}");
+    }
+
+    /// A reading in one word, and what it is without Han.
+    fn read_as(text: &str, trust: f32, narrow: Option<&str>) -> (Quad, Reading) {
+        let plain = |text: &str| Reading { text: text.into(), confidence: trust, trust, ..Reading::default() };
+        (Quad([[0.0; 2]; 4]), Reading { narrow: narrow.map(|text| Box::new(plain(text))), ..plain(text) })
+    }
+
+    fn settled(mut read: Vec<(Quad, Reading)>) -> Vec<String> {
+        settle_script(&mut read);
+        read.into_iter().map(|(_, reading)| reading.text).collect()
+    }
+
+    #[test]
+    fn a_rule_among_latin_lines_is_no_han_letter() {
+        let line = || read_as("Clearing cheque of the month", 0.99, None);
+        let read = vec![line(), line(), read_as("70,317.50 一", 0.93, Some("70,317.50 -"))];
+        assert_eq!(settled(read)[2], "70,317.50 -");
+    }
+
+    #[test]
+    fn han_stays_on_a_page_written_in_it_and_in_a_name() {
+        let read = vec![read_as("合計 一", 0.9, Some("-")), read_as("2 x 150", 0.99, None)];
+        assert_eq!(settled(read)[0], "合計 一");
+        let line = || read_as("A contract between the parties named below", 0.99, None);
+        let read = vec![line(), line(), read_as("王小明", 0.97, Some("E /NA"))];
+        assert_eq!(settled(read)[2], "王小明");
+    }
+
+    #[test]
+    fn rules_drawn_with_signs_are_no_text() {
+        assert!(is_rule("************") && is_rule("= = = = = = = = = = = ="));
+        assert!(!is_rule("********") && !is_rule("************ 4242") && !is_rule("000000000000") && !is_rule(""));
     }
 }

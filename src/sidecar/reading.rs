@@ -5,7 +5,7 @@
 //! from its first version, so that readers of version 1 need no second look.
 
 use crate::account::AccountName;
-use crate::document::{Format, Page};
+use crate::document::{Format, Page, TextLayer};
 use crate::job::{JobId, SpoolKey};
 use crate::ocr::{Confidence, PageText};
 use crate::units::Timestamp;
@@ -42,6 +42,30 @@ pub struct Reading {
     /// The file ended before the document did. Left out when it did not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// What stands in the way of trusting the rest. Left out when nothing does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that went wrong without sinking the document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// The page that it is about.
+    pub page: u32,
+    /// Stable: `truncated`, or the code that the document would be rejected with.
+    pub code: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Where a page's text comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// The engine read its image.
+    Image,
+    /// The document told it: a digital text layer, taken as it is.
+    Layer,
 }
 
 /// The upload itself.
@@ -84,6 +108,28 @@ pub struct PageMeta {
     /// Clockwise turn in degrees by the document's own tag.
     pub rotation: u16,
     pub truncated: bool,
+    pub source: Source,
+}
+
+impl PageMeta {
+    /// A page that could not be decoded: it has its place in the document and nothing else.
+    #[must_use]
+    pub fn unreadable(number: u32) -> Self {
+        PageMeta { number, width: 0, height: 0, rotation: 0, truncated: false, source: Source::Image }
+    }
+}
+
+impl From<&TextLayer> for PageMeta {
+    fn from(layer: &TextLayer) -> Self {
+        PageMeta {
+            number: layer.number,
+            width: layer.width,
+            height: layer.height,
+            rotation: 0,
+            truncated: layer.truncated,
+            source: Source::Layer,
+        }
+    }
 }
 
 impl From<&Page> for PageMeta {
@@ -94,6 +140,7 @@ impl From<&Page> for PageMeta {
             height: page.height,
             rotation: page.rotation,
             truncated: page.truncated,
+            source: Source::Image,
         }
     }
 }
@@ -116,6 +163,7 @@ pub struct PageReading {
     /// Clockwise turn in degrees that made the page upright: the document's tag and the engine's finding together.
     pub rotation: u16,
     pub skew: f64,
+    pub source: Source,
     pub lines: Vec<LineReading>,
 }
 
@@ -223,6 +271,7 @@ impl Reading {
             pairs: Vec::new(),
             timing_ms,
             truncated,
+            warnings: Vec::new(),
         }
     }
 }
@@ -236,6 +285,7 @@ fn page_reading((meta, text): (PageMeta, PageText)) -> PageReading {
         height,
         rotation: (meta.rotation % 360 + text.rotation % 360) % 360,
         skew: rounded(text.skew, 100.0),
+        source: meta.source,
         lines: text
             .lines
             .into_iter()
@@ -302,7 +352,7 @@ pub(super) mod tests {
             .enumerate()
             .map(|(index, text)| {
                 let number = index as u32 + 1;
-                (PageMeta { number, width: 100, height: 200, rotation: 180, truncated: false }, text)
+                (PageMeta { number, width: 100, height: 200, rotation: 180, truncated: false, source: Source::Image }, text)
             })
             .collect();
         let facts = Facts {

@@ -3,8 +3,7 @@
 //! daemon with broken models still takes uploads, which wait. A panic inside a decoder or a model
 //! costs that task and a fresh engine, not the daemon.
 
-use super::read::{self, Read, ReadError};
-use crate::document::Limits;
+use super::read::{self, Options, Read, ReadError};
 use crate::ocr::{Engine, EngineError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -35,7 +34,7 @@ const STACK: usize = 64 << 20;
 
 struct Task {
     bytes: Vec<u8>,
-    limits: Limits,
+    options: Options,
     cancelled: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<Read, ReadError>>,
 }
@@ -70,11 +69,11 @@ impl EngineThread {
     pub fn read(
         &self,
         bytes: Vec<u8>,
-        limits: Limits,
+        options: Options,
         cancelled: Arc<AtomicBool>,
     ) -> Option<oneshot::Receiver<Result<Read, ReadError>>> {
         let (reply, answer) = oneshot::channel();
-        self.tasks.try_send(Task { bytes, limits, cancelled, reply }).ok().map(|()| answer)
+        self.tasks.try_send(Task { bytes, options, cancelled, reply }).ok().map(|()| answer)
     }
 }
 
@@ -105,9 +104,9 @@ fn run(inbox: &Receiver<Task>, factory: &EngineFactory, report: &watch::Sender<E
 
 /// Works until the handle is gone (`None`) or the engine panicked (`Some`).
 fn serve(inbox: &Receiver<Task>, mut engine: Box<dyn Engine>) -> Option<()> {
-    while let Ok(Task { bytes, limits, cancelled, reply }) = inbox.recv() {
+    while let Ok(Task { bytes, options, cancelled, reply }) = inbox.recv() {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            read::document(bytes, &limits, engine.as_mut(), &|| cancelled.load(Ordering::Relaxed))
+            read::document(bytes, &options, engine.as_mut(), &|| cancelled.load(Ordering::Relaxed))
         }));
         let panicked = outcome.is_err();
         let answer =

@@ -26,7 +26,7 @@ use crate::spool::Spool;
 use crate::units::Timestamp;
 use engine::{EngineFactory, EngineState, EngineThread};
 use publish::{Failure, PublishError};
-use read::{Read, ReadError};
+use read::{Options, Read, ReadError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -268,7 +268,9 @@ impl Lane {
             Err(panic) => return Ended::Read(Err(ReadError::Interrupted(panic.to_string()))),
         };
         let cancelled = Arc::new(AtomicBool::new(false));
-        let Some(mut answer) = self.thread.read(bytes, self.settings.limits, cancelled.clone()) else {
+        let languages = self.account(lease).await.map(|account| account.language).unwrap_or_default();
+        let options = Options { limits: self.settings.limits, languages };
+        let Some(mut answer) = self.thread.read(bytes, options, cancelled.clone()) else {
             // It hangs, and could not be replaced when that was found out: perhaps it can by now.
             tokio::time::sleep(POLL).await;
             self.replace_thread();

@@ -7,7 +7,6 @@
 use super::read::{Read, ReadError};
 use super::{Parts, superseded};
 use crate::account::{Account, Output};
-use crate::document::DocumentError;
 use crate::homes::{HomeError, Homes};
 use crate::job::{Job, SpoolKey};
 use crate::ocr::EngineError;
@@ -42,10 +41,10 @@ impl Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let message = error.to_string();
+        let code = error.code().to_owned();
         match error {
-            ReadError::Document(error) => Failure::Never { code: DocumentError::code(&error).to_owned(), message },
-            ReadError::Engine { error: EngineError::Rejected(_), .. } => {
-                Failure::Never { code: "unreadable".to_owned(), message }
+            ReadError::Document(_) | ReadError::Engine { error: EngineError::Rejected(_), .. } => {
+                Failure::Never { code, message }
             }
             ReadError::Engine { error: EngineError::Unavailable(_) | EngineError::Model(_), .. }
             | ReadError::Interrupted(_)
