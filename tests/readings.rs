@@ -63,6 +63,25 @@ fn check_words(name: &str, line: &Value) {
     assert!(words.iter().all(|word| confidence(word) >= confidence(line) - 1e-3), "no word is less sure than all: {line}");
 }
 
+/// ONNX Runtime reports to its maker unless it is kept from it, and first writes who it is into the user's cache.
+#[test]
+fn the_runtime_reports_to_nobody() {
+    let (out, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = out.path().join("inkport.toml");
+    fs::write(&config, format!("version = 1\ndata-dir = \"data\"\n[ocr]\nmodels = \"{ROOT}/models\"\n")).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_inkport"))
+        .args(["--config", config.to_str().unwrap(), "models", "verify"])
+        // As a user starts it; and the runtime does not report from what it takes for a test.
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", home.path())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn our_own_pages_are_read_to_the_letter() {
     let out = tempfile::tempdir().unwrap();

@@ -1,8 +1,12 @@
 //! ONNX Runtime: the one shared library, its one environment, and sessions cut to our measure.
 //!
 //! Owns: loading the library from a path (never from the linker's search path), the environment of
-//! this process, and the session options every model runs with. Telemetry is off. It must never
-//! know what a model is for. Called by `detect`, `recognize_ctc` and `orient`.
+//! this process, and the session options every model runs with. It must never know what a model is for.
+//! Called by `detect`, `recognize_ctc` and `orient`.
+//!
+//! From 1.29 on ONNX Runtime reports to its maker, from the moment its environment is made: before any
+//! call could switch that off. Only [`NO_TELEMETRY`] in the process's environment does, so without it the
+//! library is not even loaded.
 //!
 //! A process can hold one runtime only: the first path that loads wins, and a later request for
 //! another path is refused rather than silently served by the first.
@@ -20,6 +24,9 @@ use super::EngineError;
 /// The environment of this process and the library it came from. It lives as long as the process:
 /// the runtime does not allow a second one.
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+/// What must stand in a process's environment, at this value, before ONNX Runtime is loaded.
+pub const NO_TELEMETRY: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
 
 /// A loaded ONNX Runtime, from which sessions are made. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +53,12 @@ impl Runtime {
                 )));
             }
             return Ok(Runtime { environment: environment.clone(), threads });
+        }
+        let (name, value) = NO_TELEMETRY;
+        if std::env::var_os(name).is_none_or(|set| set != value) {
+            return Err(EngineError::Model(format!(
+                "ONNX Runtime is not loaded where it could report to its maker: set {name}={value}"
+            )));
         }
         let environment = ort::init_from(&path)
             .map_err(|error| EngineError::Model(format!("ONNX Runtime does not load: {error}")))?
