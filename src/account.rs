@@ -34,6 +34,8 @@ pub enum NameError {
     TlsEof(String),
     #[error("\"{0}\" is nothing that a client certificate can be: use required or sufficient")]
     ClientCertificate(String),
+    #[error("\"{0}\" is not a priority: use high, normal or low")]
+    Priority(String),
     #[error("\"{0}\" is not a SHA-256 fingerprint: write its 64 hexadecimal digits, with colons or without")]
     Fingerprint(String),
 }
@@ -231,6 +233,30 @@ impl FromStr for ClientCertificate {
     }
 }
 
+/// How often an account's jobs get a turn while others wait too: high four times for each of normal, normal
+/// four times for each of low. Nobody is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl FromStr for Priority {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "high" => Ok(Priority::High),
+            "normal" => Ok(Priority::Normal),
+            "low" => Ok(Priority::Low),
+            _ => Err(NameError::Priority(text.to_owned())),
+        }
+    }
+}
+
 /// SHA-256 of a certificate in DER. Written as `AB:CD:…`, read in any case and without colons too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
@@ -304,6 +330,9 @@ pub struct Account {
     /// Its certificates. Empty: one that `ftp.tls.client-ca` signed for the account's name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificate_fingerprints: Vec<Fingerprint>,
+    /// Among the accounts whose jobs wait.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: Priority,
     #[serde(skip)]
     pub created_at: Option<Timestamp>,
 }
@@ -349,6 +378,7 @@ impl Account {
             tls_eof: TlsEof::default(),
             client_certificate: None,
             certificate_fingerprints: Vec::new(),
+            priority: Priority::default(),
             created_at: None,
         }
     }

@@ -6,7 +6,7 @@
 //! | ftp | connections, uploads under way |
 //! | watch | file events, the rescan's time |
 //! | http | requests |
-//! | worker lanes | due jobs, their engine threads |
+//! | worker lanes | due jobs, their engine threads (each has an engine process) |
 //! | outbox | due deliveries, the relay |
 //! | this one | SIGTERM, SIGINT, SIGHUP |
 //!
@@ -23,11 +23,11 @@ use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
-use crate::queue::{GivenUp, QueueError};
+use crate::queue::{QueueError, WithoutHolder};
 use crate::spool::{Spool, SpoolError};
 use crate::units::{ByteSize, Timestamp};
 use crate::watch::{self, Watch};
-use crate::worker::engine::{EngineFactory, EngineState};
+use crate::worker::engine::{EngineState, Readers};
 use crate::worker::{EngineHealth, Parts, Settings, Worker, publish};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -85,19 +85,19 @@ pub fn accounts(config: &Config) -> Result<Accounts, AccountsError> {
     }
 }
 
-/// What is done about a job that the queue itself gives up; there is no worker that could.
-fn given_up(spool: Spool, homes: Homes, accounts: Accounts, mail: bool) -> GivenUp {
+/// What is done about a job that changes while no worker holds it.
+pub(crate) fn without_holder(spool: Spool, homes: Homes, accounts: Accounts, mail: bool) -> WithoutHolder {
     Box::new(move |job, is_newest| {
         let account = accounts.find(&job.account).unwrap_or_else(|error| {
-            tracing::warn!(job.id = %job.id, account.name = %job.account, %error, "nobody can be told that the job is given up: the account cannot be looked up");
+            tracing::warn!(job.id = %job.id, account.name = %job.account, %error, "nobody can be told of the job: the account cannot be looked up");
             None
         });
-        publish::given_up(&spool, &homes, job, is_newest, account.as_ref(), mail)
+        publish::without_holder(&spool, &homes, job, is_newest, account.as_ref(), mail)
     })
 }
 
 /// Runs until told to stop. `ready` is called once every door is open.
-pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: impl FnOnce(Addresses)) -> Result<(), SetupError> {
+pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnOnce(Addresses)) -> Result<(), SetupError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SetupError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(SetupError::Signals)?;
@@ -108,9 +108,9 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
     let accounts = accounts(&config)?;
     let spool = Spool::open(&config.spool())?;
     let homes = Homes::open(&config.homes())?;
-    let given_up = given_up(spool.clone(), homes.clone(), accounts.clone(), config.mail.is_some());
+    let hook = without_holder(spool.clone(), homes.clone(), accounts.clone(), config.mail.is_some());
     // The queue holds the lock that keeps a second daemon out: only then may anything be swept.
-    let queue = SqliteQueue::open_with(&config.database(), config.retry_policy(), given_up)?;
+    let queue = SqliteQueue::open_with(&config.database(), config.retry_policy(), hook)?;
     let ledger = SqliteLedger::open(&config.database())?;
     let swept = spool.sweep()?;
     if swept > 0 {
@@ -135,7 +135,7 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         homes: homes.clone(),
         accounts: accounts.clone(),
     };
-    let worker = Worker::new(settings, parts, factory);
+    let worker = Worker::new(settings, parts, readers);
 
     // Doors: every port is taken before anything runs.
     let rooms = Rooms { logins: logins.clone(), homes: homes.clone(), intake: intake.clone(), ledger: ledger.clone() };

@@ -9,7 +9,7 @@
 //! HTTP POST ─► (to come) ──┘                └───► queue   row durable ─► 226
 //!                                                  │ Lease
 //!                                                  ▼
-//!    document ◄─ bytes ─ worker ─ Page ─► engine thread ─ PageText ─► sidecar ─ bytes ─► publish ─► home
+//!    document ◄─ bytes ─ worker ─────► engine process ──── Reading ─► sidecar ─ bytes ─► publish ─► home
 //!                                                  │ Outcome { deliveries }   one transaction: job done + outbox rows
 //!                                                  ▼
 //!                                                queue ─ Delivery ─► delivery/mail ─► relay

@@ -2,7 +2,7 @@
 //! not. Passwords come in by standard input or are generated; hashes never leave the store.
 
 use super::print::{clean, print, table};
-use crate::account::{Account, AccountName, Charset, ClientCertificate, Fingerprint, Output, Role, TlsEof};
+use crate::account::{Account, AccountName, Charset, ClientCertificate, Fingerprint, Output, Priority, Role, TlsEof};
 use crate::accounts::{Accounts, AccountsError, password};
 use crate::config::{AccountsSource, Config};
 use crate::delivery;
@@ -113,6 +113,9 @@ pub struct SettingArgs {
     /// SHA-256 of its certificate; may be given more than once; without one, client-ca must have signed it for the account's name
     #[arg(long = "certificate-fingerprint", value_name = "SHA256")]
     certificate_fingerprints: Vec<Fingerprint>,
+    /// Whose jobs come first while many wait: high, normal or low
+    #[arg(long, value_name = "HOW")]
+    priority: Option<Priority>,
 }
 
 /// Settings that can be absent.
@@ -166,6 +169,7 @@ impl SettingArgs {
         account.pages_per_day = self.pages_per_day.or(account.pages_per_day);
         account.charset = self.charset.or(account.charset);
         account.role = self.role.unwrap_or(account.role);
+        account.priority = self.priority.unwrap_or(account.priority);
         account.tls_eof = self.tls_eof.unwrap_or(account.tls_eof);
         account.client_certificate = self.client_certificate.or(account.client_certificate);
         if !self.certificate_fingerprints.is_empty() {
@@ -186,6 +190,7 @@ impl SettingArgs {
             && self.tls_eof.is_none()
             && self.client_certificate.is_none()
             && self.certificate_fingerprints.is_empty()
+            && self.priority.is_none()
     }
 }
 
@@ -377,6 +382,7 @@ fn to_json(account: &Account) -> Value {
         "tls_eof": account.tls_eof,
         "client_certificate": account.client_certificate,
         "certificate_fingerprints": account.certificate_fingerprints,
+        "priority": account.priority,
         "created_at": account.created_at,
     })
 }

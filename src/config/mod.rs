@@ -159,6 +159,11 @@ impl Config {
             .or_else(|| zero("limits.max-pixels", self.limits.max_pixels == 0))
             .or_else(|| zero("limits.max-pages", self.limits.max_pages == 0))
             .or_else(|| zero("limits.job-timeout", self.limits.job_timeout.0.is_zero()))
+            .or_else(|| {
+                let least = LimitsSettings::LEAST_ENGINE_MEMORY;
+                let detail = || format!("must be at least {least}: the models alone take a quarter of that");
+                (self.limits.engine_memory < least).then(|| ("limits.engine-memory".to_owned(), detail()))
+            })
             .or_else(|| zero("retry.attempts", self.retry.attempts == 0))
             .or_else(|| zero("watch.rescan", self.watch.rescan.0.is_zero()))
     }

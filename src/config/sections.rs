@@ -43,8 +43,15 @@ pub struct LimitsSettings {
     pub max_pages: u32,
     /// One attempt at one job.
     pub job_timeout: Span,
+    /// Memory of one engine process: one reads each document.
+    pub engine_memory: ByteSize,
     /// With less free on the disk nothing is accepted.
     pub min_free_space: ByteSize,
+}
+
+impl LimitsSettings {
+    /// An engine process with one thread has 140 MiB when its models are open, and reads small pages in twice that.
+    pub const LEAST_ENGINE_MEMORY: ByteSize = ByteSize(512 << 20);
 }
 
 impl Default for LimitsSettings {
@@ -54,6 +61,7 @@ impl Default for LimitsSettings {
             max_pixels: 100_000_000,
             max_pages: 2000,
             job_timeout: Span(Duration::from_secs(600)),
+            engine_memory: ByteSize(2 << 30),
             min_free_space: ByteSize(500 << 20),
         }
     }

@@ -98,8 +98,8 @@ async fn jobs_of_one_path_run_one_after_the_other<B: Backend>() {
     queue.enqueue(foreign).await.unwrap();
     let first = claimed(&queue, T0).await;
     assert_eq!(first.job.bytes, 1);
-    assert_eq!(claimed(&queue, T0).await.job.bytes, 3, "the second one of the path waits");
-    assert_eq!(claimed(&queue, T0).await.job.bytes, 4, "but not for another account's");
+    assert_eq!(claimed(&queue, T0).await.job.bytes, 4, "another account's does not wait");
+    assert_eq!(claimed(&queue, T0).await.job.bytes, 3, "the second one of the path does");
     assert_eq!(queue.claim(LEASE, T0).await.unwrap(), None);
     // Not even while the first one waits for its second attempt.
     queue.settle(first.job.id, first.token, Outcome::Failed { reason: "x".into() }, vec![], T0).await.unwrap();
@@ -109,6 +109,74 @@ async fn jobs_of_one_path_run_one_after_the_other<B: Backend>() {
     assert_eq!((again.job.bytes, again.job.attempt), (1, 2));
     queue.settle(again.job.id, again.token, Outcome::Done, vec![], soon).await.unwrap();
     assert_eq!(claimed(&queue, soon).await.job.bytes, 2);
+}
+
+/// One that sends ten thousand does not starve one that sends one, nor does a high priority a low one.
+async fn accounts_take_turns<B: Backend>() {
+    let backend = B::default();
+    let queue = backend.queue();
+    let of = |name: &str, number: u64| NewJob { account: name.parse().unwrap(), ..job(number, &format!("/{number}")) };
+    for number in 0..200 {
+        queue.enqueue(of("flood", number)).await.unwrap();
+    }
+    let served = async || claimed(&queue, T0).await.job.account.as_str().to_owned();
+    for _ in 0..20 {
+        assert_eq!(served().await, "flood");
+    }
+    // Silence saves nothing up, and waiting is for one job at most.
+    for number in 200..203 {
+        queue.enqueue(of("single", number)).await.unwrap();
+    }
+    let mut turns = Vec::new();
+    for _ in 0..8 {
+        turns.push(served().await);
+    }
+    turns[..2].sort();
+    turns[2..4].sort();
+    turns[4..6].sort();
+    assert_eq!(turns, ["flood", "single", "flood", "single", "flood", "single", "flood", "flood"]);
+    // High has four for each of normal, normal four for each of low.
+    for name in ["high", "low", "normal"] {
+        for number in 0..150 {
+            queue.enqueue(of(name, 1000 + number + 1000 * u64::from(name.as_bytes()[0]))).await.unwrap();
+        }
+    }
+    queue.prioritize("high".parse().unwrap(), Priority::High).await.unwrap();
+    queue.prioritize("low".parse().unwrap(), Priority::Low).await.unwrap();
+    let (mut high, mut normal, mut low) = (0, 0, 0);
+    for _ in 0..150 {
+        match served().await.as_str() {
+            "high" => high += 1,
+            "low" => low += 1,
+            "normal" => normal += 1,
+            _ => {}
+        }
+    }
+    assert!((90..=105).contains(&high) && (20..=28).contains(&normal) && (5..=8).contains(&low), "{high} {normal} {low}");
+    // The turns outlive the daemon: nobody begins before the others.
+    drop(queue);
+    let queue = backend.queue();
+    let now = Timestamp::from_system(std::time::SystemTime::now()).max(T0);
+    queue.enqueue(of("late", 900_000)).await.unwrap();
+    let mut late = 0;
+    for _ in 0..10 {
+        late += usize::from(claimed(&queue, now).await.job.account.as_str() == "late");
+    }
+    assert_eq!(late, 1);
+}
+
+async fn what_waits_for_its_second_attempt_holds_nobody_up<B: Backend>() {
+    let backend = B::default();
+    let queue = backend.queue();
+    for number in 0..3 {
+        queue.enqueue(job(number, &format!("/{number}"))).await.unwrap();
+    }
+    let failed = claimed(&queue, T0).await;
+    queue.settle(failed.job.id, failed.token, Outcome::Failed { reason: "x".into() }, vec![], T0).await.unwrap();
+    assert_eq!((claimed(&queue, T0).await.job.bytes, claimed(&queue, T0).await.job.bytes), (1, 2));
+    assert_eq!(queue.claim(LEASE, T0).await.unwrap(), None);
+    assert_eq!(queue.claim(LEASE, T0.after(POLICY.backoff * 99 / 100)).await.unwrap(), None, "not before its time");
+    assert_eq!(claimed(&queue, T0.after(POLICY.backoff * 5 / 4)).await.job.bytes, 0, "nor later than its jitter");
 }
 
 async fn a_late_holder_changes_nothing<B: Backend>() {
@@ -426,11 +494,11 @@ mod sqlite {
         type Queue = SqliteQueue;
         type Ledger = SqliteLedger;
         fn queue(&self) -> SqliteQueue {
-            let given_up = |job: &Job, is_newest: bool| {
-                assert!(is_newest && matches!(job.state, State::Dead { .. }) && job.error.is_some());
+            let hook = |job: &Job, is_newest: bool| {
+                assert!(is_newest && matches!(job.state, State::Dead { .. } | State::Queued { .. }) && job.error.is_some());
                 vec![mail(&format!("{}@example.org", job.account))]
             };
-            SqliteQueue::open_with(&self.path(), POLICY, Box::new(given_up)).unwrap()
+            SqliteQueue::open_with(&self.path(), POLICY, Box::new(hook)).unwrap()
         }
         fn ledger(&self) -> SqliteLedger {
             SqliteLedger::open(&self.path()).unwrap()
@@ -441,6 +509,8 @@ mod sqlite {
         a_job_is_claimed_and_settled
         concurrent_claims_never_share_a_job
         jobs_of_one_path_run_one_after_the_other
+        accounts_take_turns
+        what_waits_for_its_second_attempt_holds_nobody_up
         a_late_holder_changes_nothing
         an_extended_lease_is_kept
         attempts_end_dead_and_an_operator_may_retry
@@ -501,6 +571,79 @@ mod sqlite {
         }
     }
 
+    #[tokio::test]
+    async fn orders_are_carried_out_by_who_holds_the_queue() {
+        let house = InAFile::default();
+        let (queue, ledger) = (house.queue(), house.ledger());
+        let book = OrderBook::open(&house.path()).unwrap();
+        let obeyed = async |order| {
+            let number = book.place(order, T0).unwrap();
+            assert_eq!(book.answer(number).unwrap(), None);
+            let cancelled = queue.obey(T0).await.unwrap();
+            let answer = book.answer(number).unwrap().expect("it was carried out");
+            assert_eq!(book.answer(number).unwrap(), None, "it is read once");
+            (answer, cancelled)
+        };
+        for number in 1..=3 {
+            queue.enqueue(job(number, &format!("/{number}"))).await.unwrap();
+        }
+        let running = claimed(&queue, T0).await;
+        let (one, two) = (running.job.id, job(2, "/2").id);
+        let done = |cancelled| (Obeyed::Done(1), cancelled);
+        assert_eq!(obeyed(Order::Cancel(one)).await, done(vec![one]));
+        assert_eq!(obeyed(Order::Cancel(two)).await, done(vec![two]));
+        let late = queue.settle(one, running.token, Outcome::Done, vec![], T0).await;
+        assert!(matches!(late, Err(QueueError::Stale)), "its worker comes late");
+        let (cancelled, mails) = ledger.show(one).unwrap().unwrap();
+        assert!(matches!(cancelled.state, State::Dead { .. }));
+        assert_eq!((cancelled.error.as_deref(), mails.len()), (Some("an operator cancelled it"), 1));
+        let (refused, _) = obeyed(Order::Cancel(one)).await;
+        assert!(matches!(&refused, Obeyed::Refused(why) if why.contains("is dead and cannot be cancelled")), "{refused:?}");
+        let (refused, _) = obeyed(Order::Retry(job(3, "/3").id)).await;
+        assert!(matches!(&refused, Obeyed::Refused(why) if why.contains("is queued and cannot be retried")), "{refused:?}");
+        let (refused, _) = obeyed(Order::Retry(JobId(ulid::Ulid::nil()))).await;
+        assert!(matches!(&refused, Obeyed::Refused(why) if why.contains("there is no job")), "{refused:?}");
+        assert_eq!(obeyed(Order::Retry(one)).await, done(vec![]));
+        assert_eq!(obeyed(Order::RetryDead).await, done(vec![]), "the other one");
+        assert_eq!(obeyed(Order::RetryDead).await.0, Obeyed::Done(0));
+        assert_eq!(ledger.counts().unwrap(), Counts { queued: 3, ..Counts::default() });
+        assert_eq!(claimed(&queue, T0).await.job.attempt, 1, "attempts are counted anew");
+        assert!(!book.nobody_obeys());
+        // One that nobody held when it was given waits for who does.
+        let order = book.place(Order::Cancel(two), T0).unwrap();
+        drop(queue);
+        assert!(book.nobody_obeys());
+        house.queue().obey(T0).await.unwrap();
+        assert_eq!(book.answer(order).unwrap(), Some(Obeyed::Done(1)));
+    }
+
+    /// More than one transaction may queue again.
+    #[tokio::test]
+    async fn all_the_dead_are_retried_a_thousand_at_a_time() {
+        let house = InAFile::default();
+        let queue = house.queue();
+        let connection = crate::database::open(&house.path()).unwrap();
+        connection
+            .execute_batch(
+                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
+                 INSERT INTO jobs (id, account, path, spool, bytes, door, received_at, inode, modified_ns, file_bytes, state, cause,
+                     attempt, interruptions, claims, finished_at, error)
+                 SELECT printf('00000000000000000000%06d', i), 'alice', '/' || i, zeroblob(32), 1, 'ftp', i, i, i, i,
+                     'dead', 'x', 2, 0, 2, i, 'x' FROM n",
+            )
+            .unwrap();
+        let book = OrderBook::open(&house.path()).unwrap();
+        let order = book.place(Order::RetryDead, T0).unwrap();
+        for transactions in 1.. {
+            queue.obey(T0).await.unwrap();
+            if let Some(answer) = book.answer(order).unwrap() {
+                assert_eq!((answer, transactions), (Obeyed::Done(2500), 3));
+                break;
+            }
+        }
+        assert_eq!(house.ledger().counts().unwrap(), Counts { queued: 2500, ..Counts::default() });
+    }
+
     /// Every query that runs per upload or per claim, with a million finished jobs in mind.
     #[tokio::test]
     async fn claims_look_at_unfinished_jobs_only() {
@@ -519,10 +662,17 @@ mod sqlite {
         assert_eq!(house.ledger().counts().unwrap(), Counts { running: 1, done: 20_000, ..Counts::default() });
         let plan = |query: &str| {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-            let steps = statement.query_map([], |row| row.get::<_, String>(3)).unwrap();
+            let nothing = rusqlite::params_from_iter(vec![0; statement.parameter_count()]);
+            let steps = statement.query_map(nothing, |row| row.get::<_, String>(3)).unwrap();
             steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
         };
+        // In the order of turns, those who wait only, until one has a job due: a claim seldom sees a second.
+        assert_eq!(plan(crate::queue::turns::WAITING), "SCAN turns USING INDEX turns_waiting");
         for (query, index) in [
+            (crate::queue::turns::NEXT, "jobs_line"),
+            (crate::queue::turns::NEXT, "jobs_unfinished"),
+            (crate::queue::turns::MORE_INTERRUPTED, "jobs_line"),
+            ("SELECT coalesce(max(served), 0) FROM turns", "turns_served"),
             (
                 "SELECT id FROM jobs INDEXED BY jobs_running WHERE state = 'running' AND lease_until <= 5 ORDER BY lease_until LIMIT 64",
                 "jobs_running",
@@ -535,7 +685,8 @@ mod sqlite {
             ),
             ("SELECT received_at FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1", "jobs_state"),
         ] {
-            let plan = plan(query);
+            // The inner query's rows, as they come, are no table.
+            let plan = plan(query).replace("SCAN job;", "");
             assert!(plan.contains(index) && !plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{query}: {plan}");
         }
     }

@@ -4,7 +4,7 @@
 //! in one transaction, each within a savepoint of its own so that one failure does not sink the
 //! others, commits once, and only then answers all of them: an fsync for many, and no answer before it.
 
-use super::{GivenUp, NewDelivery, QueueError};
+use super::{NewDelivery, QueueError, WithoutHolder};
 use crate::job::Job;
 use crate::job::state::RetryPolicy;
 use crate::units::Timestamp;
@@ -73,21 +73,33 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Whether nobody holds it. It is not taken; where it cannot be looked at, somebody may.
+    pub(super) fn is_free(database: &Path) -> bool {
+        let mut path = database.as_os_str().to_owned();
+        path.push(".lock");
+        match File::open(PathBuf::from(path)) {
+            Ok(file) => rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+}
+
 /// What the writer thread owns.
 pub(super) struct Store {
     connection: Connection,
     policy: RetryPolicy,
     path: PathBuf,
-    given_up: GivenUp,
+    without_holder: WithoutHolder,
     /// Claimed by this process until then; gone with it.
     pub(super) leased_deliveries: HashMap<i64, Timestamp>,
     changed: bool,
 }
 
 impl Store {
-    pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path, given_up: GivenUp) -> Self {
+    pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path, without_holder: WithoutHolder) -> Self {
         connection.set_prepared_statement_cache_capacity(64);
-        Store { connection, policy, path: path.to_owned(), given_up, leased_deliveries: HashMap::new(), changed: false }
+        Store { connection, policy, path: path.to_owned(), without_holder, leased_deliveries: HashMap::new(), changed: false }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -102,8 +114,8 @@ impl Store {
         &self.path
     }
 
-    pub(super) fn given_up(&self, job: &Job, is_newest: bool) -> Vec<NewDelivery> {
-        (self.given_up)(job, is_newest)
+    pub(super) fn without_holder(&self, job: &Job, is_newest: bool) -> Vec<NewDelivery> {
+        (self.without_holder)(job, is_newest)
     }
 
     /// After the commit, those who wait in `changed` are woken.

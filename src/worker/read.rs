@@ -6,10 +6,11 @@
 use crate::document::{Content, Document, DocumentError, Format, Limits, Page};
 use crate::ocr::{Engine, EngineError, PageText, page_text};
 use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent, Warning};
+use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// A document's reading before it is told whose it is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Read {
     pub format: Format,
     pub engine: EngineInfo,
@@ -28,7 +29,7 @@ impl Read {
 }
 
 /// Why a document was not read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ReadError {
     /// It can never be.
     #[error(transparent)]
@@ -56,7 +57,7 @@ impl ReadError {
 }
 
 /// How a document is read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Options {
     pub limits: Limits,
     /// Codes of what its pages are written in; empty: not known.
@@ -93,7 +94,7 @@ pub fn document(
             Ok((meta, text)) => {
                 if meta.truncated {
                     let message = "the file ends before the page does; what is there was read".to_owned();
-                    warnings.push(Warning { page: number, code: "truncated", message });
+                    warnings.push(Warning { page: number, code: "truncated".into(), message });
                 }
                 pages.push((meta, text));
             }
@@ -102,7 +103,7 @@ pub fn document(
                 return Err(error);
             }
             Err(error) => {
-                warnings.push(Warning { page: number, code: error.code(), message: error.to_string() });
+                warnings.push(Warning { page: number, code: error.code().into(), message: error.to_string() });
                 pages.push((PageMeta::unreadable(number), PageText::default()));
                 first_error.get_or_insert(error);
                 unread += 1;
@@ -180,7 +181,7 @@ mod tests {
         assert!(read.pages[0].0.width > 0 && read.pages[1].0.width == 0);
         assert_eq!(read.pages[1].1, PageText::default());
         let [warning] = &read.warnings[..] else { panic!("{:?}", read.warnings) };
-        assert_eq!((warning.page, warning.code), (2, "unsupported-format"));
+        assert_eq!((warning.page, warning.code.as_ref()), (2, "unsupported-format"));
         assert!(warning.message.contains("9999"), "{}", warning.message);
     }
 

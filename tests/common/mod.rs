@@ -225,12 +225,30 @@ impl Daemon {
         })
     }
 
-    /// Peak resident memory of the running daemon, in bytes.
+    /// Peak resident memory of the running daemon and its engine processes, in bytes.
     pub fn peak_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        peak_memory_of(self.pid()) + self.children().into_iter().map(peak_memory_of).sum::<u64>()
     }
+
+    /// The processes that the daemon has started and that have not ended.
+    pub fn children(&self) -> Vec<u32> {
+        let parent = self.pid().to_string();
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        let is_child = |pid: &u32| {
+            // After the name in brackets: state, parent.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            fields.next().is_some_and(|state| state != "Z") && fields.next() == Some(&parent)
+        };
+        processes.filter(is_child).collect()
+    }
+}
+
+/// Peak resident memory of a process, in bytes.
+pub fn peak_memory_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 impl Drop for Daemon {
