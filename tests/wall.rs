@@ -114,7 +114,7 @@ fn a_document_whose_reader_is_killed_ends_dead_alone() {
 
 #[test]
 fn a_document_that_hangs_its_reader_ends_dead_alone() {
-    only_the_victim_dies("[limits]\njob-timeout = \"5s\"\n", |pid| signal(pid, "STOP"), "longer than limits.job-timeout (5s)");
+    only_the_victim_dies("[limits]\njob-timeout = \"15s\"\n", |pid| signal(pid, "STOP"), "longer than limits.job-timeout (15s)");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn an_engine_process_has_no_secret_and_its_limits() {
     let limits = fs::read_to_string(format!("/proc/{engine}/limits")).unwrap();
     let limit =
         |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().split_whitespace().nth(3).unwrap().to_owned();
-    assert_eq!((limit("Max data size"), limit("Max file size")), ((2u64 << 30).to_string(), "0".to_owned()));
+    assert_eq!((limit("Max data size"), limit("Max file size")), ((3u64 << 30).to_string(), "0".to_owned()));
     assert_eq!(fs::read_link(format!("/proc/{engine}/cwd")).unwrap(), PathBuf::from("/"));
 }
 

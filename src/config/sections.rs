@@ -61,7 +61,7 @@ impl Default for LimitsSettings {
             max_pixels: 100_000_000,
             max_pages: 2000,
             job_timeout: Span(Duration::from_secs(600)),
-            engine_memory: ByteSize(2 << 30),
+            engine_memory: ByteSize(3 << 30),
             min_free_space: ByteSize(500 << 20),
         }
     }

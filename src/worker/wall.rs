@@ -47,10 +47,11 @@ const LONGEST_LINE: u64 = 4096;
 /// What the engine process keeps of the daemon's environment: how libraries are found and threads placed,
 /// where panics are told, how times and words are written. Nothing that could be a secret.
 const ENVIRONMENT: [&str; 7] = ["PATH", "LANG", "TZ", "LC_", "LD_", "ORT_", "RUST_"];
+/// ONNX Runtime 1.31 makes a database for its telemetry below the user's cache folder before it can be told not
+/// to; where that is no folder, it does without.
+const NOWHERE: &str = "/dev/null";
 /// What the allocator says before it aborts.
 const OUT_OF_MEMORY: &str = "memory allocation of ";
-/// After the daemon, which must answer its clients while pages are read.
-const NICENESS: i32 = 5;
 /// How much likelier the kernel ends it than the daemon, when memory is short; of 1000.
 const FIRST_TO_GO: &str = "500";
 
@@ -68,6 +69,7 @@ impl Launch {
             .args(&self.arguments)
             .env_clear()
             .envs(kept)
+            .env("XDG_CACHE_HOME", NOWHERE)
             .current_dir("/")
             // A signal from a terminal is for the daemon, which drains.
             .process_group(0)
@@ -298,8 +300,6 @@ fn work(
     };
     let opened = Ok(wire::Engine { name: engine.name().to_owned(), models: engine.models() });
     wire::send(&mut out, &Hello { protocol: PROTOCOL, opened }, LONGEST_ORDER)?;
-    // The runtime writes a file while it starts; what reads documents has none to write.
-    at_most(Resource::Fsize, 0)?;
     while let Some(task) = wire::receive::<Task>(&mut input, LONGEST_ORDER)? {
         let bytes = wire::receive_bytes(&mut input, task.bytes, order.memory)?;
         let mut answer: Answer = read::document(bytes, &task.options, engine.as_mut(), &|| false);
@@ -320,10 +320,10 @@ fn work(
 /// Private writable memory is what counts: weights and libraries that are mapped from files do not.
 fn confine(memory: u64) -> io::Result<()> {
     at_most(Resource::Data, memory)?;
-    // A document has no business in a core dump.
+    // A document has no business in a core dump, nor an engine in any file.
     at_most(Resource::Core, 0)?;
-    // Both are kindness to the daemon, not safety.
-    let _ = rustix::process::nice(NICENESS);
+    at_most(Resource::Fsize, 0)?;
+    // A kindness to the daemon; where it is refused, reading goes on.
     let _ = std::fs::write("/proc/self/oom_score_adj", FIRST_TO_GO);
     Ok(())
 }
