@@ -27,10 +27,12 @@ demo: build ## read real pages over FTP and show what comes out
 
 test: setup-tests ## every test
 	$(CARGO) test --locked --no-fail-fast
+	$(CARGO) test --locked --features crash-points --test crash_points
 
 lint: setup-tests ## format, clippy, licences: warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features crash-points -- -D warnings
 	@scripts/deny
 
 bench: bench-ftp bench-accuracy ## measure on this machine: uploads beside vsftpd, reading against ground truth

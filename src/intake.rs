@@ -15,6 +15,7 @@
 //! stops listening.
 
 use crate::account::{AccountName, VirtualPath};
+use crate::crashpoint;
 use crate::homes::{HomeError, Homes};
 use crate::job::{Door, FileIdentity, JobId, SpoolKey};
 use crate::queue::sqlite::SqliteQueue;
@@ -242,6 +243,7 @@ impl Inner {
         let (id, bytes) = (job.id, job.bytes);
         match self.queue.enqueue(job).await {
             Ok(id) => {
+                crashpoint::here("job-committed");
                 tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "an upload was accepted");
                 Ok(Accepted::Job(id))
             }
@@ -283,6 +285,7 @@ impl Inner {
         if let Err(error) = self.homes.remove_beside(&account, &path, stale) {
             tracing::warn!(account.name = %account, %error, "a stale sidecar stays until the new one replaces it");
         }
+        crashpoint::here("stale-removed");
         Ok(key.map(|key| Placed { job: self.new_job(account, path, key, identity, door), replaced }))
     }
 
@@ -320,6 +323,7 @@ impl Inner {
         let (account, bytes) = (job.account.clone(), job.bytes);
         let accepted = match self.queue.enqueue_unless_known(job).await? {
             Ok(id) => {
+                crashpoint::here("job-committed");
                 tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "a file was taken");
                 Accepted::Job(id)
             }
@@ -362,6 +366,7 @@ impl Inner {
             return not_now;
         }
         let key = self.spool.keep(&staging.finish()?)?;
+        crashpoint::here("file-copied");
         Ok(Looked::Spooled { key, identity })
     }
 

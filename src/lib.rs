@@ -20,6 +20,7 @@
 //!
 //! | rank | room | owns |
 //! |---|---|---|
+//! | 0 | [`crashpoint`] | where a test may have the process die; nothing in what is shipped |
 //! | 0 | [`units`] | byte sizes, durations and instants as people write them |
 //! | 1 | [`account`] | who may come in: names, roles, limits, credential hashes |
 //! | 1 | [`document`] | bytes to upright page images, every limit checked before it allocates |
@@ -51,6 +52,7 @@
 //!   limit checked before it allocates.
 #![forbid(unsafe_code)]
 
+pub mod crashpoint;
 pub mod units;
 pub mod account;
 pub mod document;

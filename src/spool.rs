@@ -10,6 +10,7 @@
 //! ever replace files; a local program that writes *into* one spoils the kept bytes, which
 //! [`Spool::read`] notices, since it checks them against their name.
 
+use crate::crashpoint;
 use crate::job::{FileIdentity, SpoolKey};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -160,6 +161,7 @@ impl Spool {
         // The file keeps its mode when it is renamed into the home; nobody else enters `incoming`.
         let file =
             OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path).map_err(SpoolError::io(&path, "made"))?;
+        crashpoint::here("staging-made");
         Ok(Staging { file, hidden: Hidden::new(path), hash: Sha256::new(), bytes: 0 })
     }
 
@@ -195,6 +197,7 @@ impl Spool {
             // Not every file system has hard links.
             Err(_) => self.replace(staged, &target)?,
         }
+        crashpoint::here("spool-linked");
         Ok(key)
     }
 
@@ -203,7 +206,9 @@ impl Spool {
     pub fn sync(&self, key: &SpoolKey) -> Result<(), SpoolError> {
         let path = self.path(key);
         let folder = path.parent().expect("a spooled file lies in a folder");
-        sync_folder(folder).map_err(SpoolError::io(folder, "synced"))
+        sync_folder(folder).map_err(SpoolError::io(folder, "synced"))?;
+        crashpoint::here("spool-synced");
+        Ok(())
     }
 
     /// Puts a copy of the staged bytes at `target`, whole or not at all.
@@ -299,9 +304,11 @@ impl Staging {
     /// Fsyncs the file and ends the hash.
     pub fn finish(self) -> Result<Staged, SpoolError> {
         let path = &self.hidden.path;
+        crashpoint::here("staging-written");
         // Not `sync_data`: the time of modification is part of the file's identity.
         self.file.sync_all().map_err(SpoolError::io(path, "synced"))?;
         let identity = identity_of(&self.file.metadata().map_err(SpoolError::io(path, "read"))?);
+        crashpoint::here("staging-synced");
         Ok(Staged { hidden: self.hidden, key: SpoolKey(self.hash.finalize().into()), identity })
     }
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const RANKS: &[(&str, u32)] = &[
+    ("crashpoint", 0),
     ("units", 0),
     ("account", 1),
     ("document", 1),

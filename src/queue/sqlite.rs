@@ -8,6 +8,7 @@ use super::rows::{self, attachments_to_json};
 use super::writer::{Answer, Lock, Store, Writer};
 use super::{Delivery, GivenUp, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError};
 use crate::account::{AccountName, VirtualPath};
+use crate::crashpoint;
 use crate::database::{self, DatabaseError};
 use crate::job::delivery::{Attempt, DeliveryStanding, DeliveryState};
 use crate::job::state::{Event, Illegal, RetryPolicy, Standing, State, apply};
@@ -171,6 +172,7 @@ fn insert(store: &mut Store, job: &NewJob) -> Answer<JobId> {
             standing.interruptions,
             rows::signed(standing.claims),
         ])?;
+    crashpoint::here("job-inserted");
     store.work_may_be_due();
     Ok(job.id)
 }
@@ -237,6 +239,7 @@ fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Le
     let State::Running { token, lease_until } = job.state else {
         return Err(QueueError::broken(store.path(), format!("job {id} was claimed but is not running")));
     };
+    crashpoint::here("job-leased");
     Ok(Some(Lease { job, token, until: lease_until }))
 }
 
@@ -251,8 +254,10 @@ fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries
         Outcome::Released => (Event::Release { token }, None),
     };
     let job = step(store, id, &event, now, error)?;
+    crashpoint::here("job-ended");
     if job.state.is_final() {
         schedule(store, id, deliveries, now)?;
+        crashpoint::here("outbox-written");
     }
     store.work_may_be_due();
     Ok(job)
