@@ -1,7 +1,7 @@
 # README's commands and their parts. Everything that needs preparing prepares itself.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: pyftpdlib-expected help setup setup-crate setup-tests build demo test lint bench bench-ftp bench-accuracy fuzz clean
+.PHONY: pyftpdlib-expected help setup setup-crate setup-tests build demo test lint bench bench-ftp bench-accuracy fuzz soak clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -47,6 +47,12 @@ FUZZ_SECONDS ?= 600
 
 fuzz: setup-crate ## throw hostile clients and damaged documents at it for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test ftp_fuzz --test fuzz_documents -- --ignored
+
+SOAK_KILLS ?= 200
+SOAK_SECONDS ?= 3600
+
+soak: setup-tests ## kill -9 the daemon SOAK_KILLS (200) times under load, and count (SOAK_SECONDS at most)
+	SOAK_KILLS=$(SOAK_KILLS) SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --test soak -- --ignored --nocapture
 
 pyftpdlib-expected: setup-tests ## write the list of pyftpdlib's tests that fail anew
 	PYFTPDLIB_REFRESH=1 $(CARGO) test --locked --test ftp_pyftpdlib
