@@ -69,6 +69,43 @@ pub fn open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
     }
 }
 
+/// A copy of the whole database as it stands at one instant, at `to`, which must not be there yet; fsynced.
+/// Neither readers nor the writer wait for it.
+pub fn snapshot(from: &Path, to: &Path) -> Result<(), DatabaseError> {
+    let source = open_to_read(from)?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)
+        .map_err(|error| DatabaseError::Unusable(format!("{} cannot be made: {error}", to.display())))?;
+    let mut target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    target.pragma_update(None, "synchronous", "FULL")?;
+    {
+        let backup = rusqlite::backup::Backup::new(&source, &mut target)?;
+        // In one step: between steps a writer in another process would make it begin anew, for ever.
+        let mut tries = 0;
+        while !matches!(backup.step(-1)?, rusqlite::backup::StepResult::Done) {
+            tries += 1;
+            if tries > 100 {
+                return Err(DatabaseError::Unusable("it is locked for too long to be copied".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    // The copy lies alone: nothing of it waits in a file beside it.
+    target.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0))?;
+    Ok(())
+}
+
+/// What SQLite itself finds wrong with the file: empty if nothing.
+pub fn faults(path: &Path) -> Result<Vec<String>, DatabaseError> {
+    let connection = open_to_read(path)?;
+    let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
+    let told = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(told.into_iter().filter(|line| line != "ok").collect())
+}
+
 fn version(connection: &Connection) -> rusqlite::Result<usize> {
     connection
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))

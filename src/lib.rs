@@ -36,6 +36,7 @@
 //! | 6 | [`intake`] | the only way in: upload to spool to queue |
 //! | 6 | [`worker`] | claim, read, publish, settle |
 //! | 6 | [`delivery`] | the outbox loop and mail |
+//! | 6 | [`upkeep`] | backup, and the proof that rows and bytes belong together |
 //! | 7 | [`ftp`], [`watch`], [`http`] | the doors |
 //! | 8 | [`config`] | composes each room's settings; no room imports it |
 //! | 9 | [`daemon`] | builds every part, starts in order, stops in order |
@@ -68,6 +69,7 @@ pub mod accounts;
 pub mod intake;
 pub mod worker;
 pub mod delivery;
+pub mod upkeep;
 pub mod ftp;
 pub mod watch;
 pub mod http;

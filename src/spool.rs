@@ -230,6 +230,42 @@ impl Spool {
         self.root.join(format!("{:02x}", key.0[0])).join(key.to_string())
     }
 
+    /// Every kept file by its key, and every other file, which nobody has kept: staged ones, and what does not
+    /// belong into the spool.
+    pub fn walk(&self, kept: &mut dyn FnMut(SpoolKey), others: &mut dyn FnMut(PathBuf)) -> Result<(), SpoolError> {
+        let listed = |path: &Path| -> Result<Vec<PathBuf>, SpoolError> {
+            let entries = fs::read_dir(path).map_err(SpoolError::io(path, "listed"))?;
+            entries.map(|entry| Ok(entry.map_err(SpoolError::io(path, "listed"))?.path())).collect()
+        };
+        for folder in listed(&self.root)? {
+            if !folder.is_dir() {
+                others(folder);
+                continue;
+            }
+            for path in listed(&folder)? {
+                let key = path.file_name().and_then(|name| name.to_str()).and_then(SpoolKey::from_hex);
+                match key.filter(|key| self.path(key) == path) {
+                    Some(key) => kept(key),
+                    None => others(path),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the bytes of `key` are there and the accepted ones; reads them, in bounded memory.
+    pub fn verify(&self, key: &SpoolKey) -> Result<(), SpoolError> {
+        let path = self.path(key);
+        let bytes = match fs::metadata(&path) {
+            Ok(found) => found.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SpoolError::Lost { key: *key, what: "not there" });
+            }
+            Err(error) => return Err(SpoolError::io(&path, "read")(error)),
+        };
+        if holds(&path, key, bytes)? { Ok(()) } else { Err(SpoolError::Lost { key: *key, what: "damaged" }) }
+    }
+
     /// All bytes of `key`, checked against the key while they are read.
     pub fn read(&self, key: &SpoolKey) -> Result<Vec<u8>, SpoolError> {
         let path = self.path(key);
@@ -261,18 +297,23 @@ fn make_folder(path: &Path) -> Result<bool, SpoolError> {
 
 /// Whether the file holds the bytes of this key.
 fn holds(path: &Path, key: &SpoolKey, bytes: u64) -> Result<bool, SpoolError> {
-    let mut file = File::open(path).map_err(SpoolError::io(path, "read"))?;
+    let file = File::open(path).map_err(SpoolError::io(path, "read"))?;
     if file.metadata().map_err(SpoolError::io(path, "read"))?.len() != bytes {
         return Ok(false);
     }
+    Ok(key_of(file).map_err(SpoolError::io(path, "read"))? == *key)
+}
+
+/// The key of what can be read, in bounded memory.
+pub(crate) fn key_of(mut source: impl Read) -> io::Result<SpoolKey> {
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok(hash.finalize()[..] == key.0),
+        match source.read(&mut chunk) {
+            Ok(0) => return Ok(SpoolKey(hash.finalize().into())),
             Ok(read) => hash.update(&chunk[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(SpoolError::io(path, "read")(error)),
+            Err(error) => return Err(error),
         }
     }
 }

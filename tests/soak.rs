@@ -214,6 +214,12 @@ fn hundreds_of_kills_lose_nothing_and_double_nothing() {
         settling.elapsed().as_secs(),
     );
     assert_eq!(daemon.terminate(), Some(0));
+    // Bytes whose row was never committed, and nothing else.
+    let checked = daemon.inkport(&["fsck", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|finding| finding["kind"] == "orphan"), "{report:#}");
+    println!("fsck: {} jobs, {} files, {} orphans", report["jobs"], report["files"], findings.len());
 }
 
 fn is_document(name: &str) -> bool {
