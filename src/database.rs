@@ -26,7 +26,7 @@ const APPLICATION_ID: i64 = 0x696e_6b70;
 
 /// Schema changes in order; the file's `user_version` says how many it has seen. Never edit one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,6 +41,8 @@ pub fn open(path: &Path) -> Result<Connection, DatabaseError> {
     )?;
     connection.busy_timeout(PATIENCE)?;
     check_ours(&connection, path)?;
+    // Only of effect before the first table is made: what retention frees can be given back to the disk.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     enter_wal(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;

@@ -36,7 +36,7 @@
 //! | 6 | [`intake`] | the only way in: upload to spool to queue |
 //! | 6 | [`worker`] | claim, read, publish, settle |
 //! | 6 | [`delivery`] | the outbox loop and mail |
-//! | 6 | [`upkeep`] | backup, and the proof that rows and bytes belong together |
+//! | 7 | [`upkeep`] | backup, the proof that rows and bytes belong together, retention |
 //! | 7 | [`ftp`], [`watch`], [`http`] | the doors |
 //! | 8 | [`config`] | composes each room's settings; no room imports it |
 //! | 9 | [`daemon`] | builds every part, starts in order, stops in order |

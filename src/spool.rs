@@ -17,7 +17,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// By what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,8 @@ pub(crate) const CHUNK: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct Spool {
     root: Arc<Path>,
+    /// Held while bytes are linked, and while old ones are looked at and removed.
+    gate: Arc<Mutex<()>>,
 }
 
 /// A file that goes with its owner.
@@ -136,7 +139,7 @@ impl Spool {
         if made {
             sync_folder(root).map_err(SpoolError::io(root, "synced"))?;
         }
-        Ok(Spool { root: root.into() })
+        Ok(Spool { root: root.into(), gate: Arc::default() })
     }
 
     fn incoming(&self) -> PathBuf {
@@ -185,12 +188,18 @@ impl Spool {
     pub fn link(&self, staged: &Staged) -> Result<SpoolKey, SpoolError> {
         let key = staged.key;
         let target = self.path(&key);
-        match fs::hard_link(staged.path(), &target) {
+        let linked = {
+            let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+            fs::hard_link(staged.path(), &target)
+        };
+        match linked {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !holds(&target, &key, staged.bytes())? {
                     tracing::warn!(spool.key = %key, "spooled bytes were spoiled; the same bytes came again and replace them");
                     self.replace(staged, &target)?;
+                } else {
+                    self.renew(staged, &target)?;
                 }
             }
             Err(error) if is_full(&error) => return Err(SpoolError::NoSpace { path: target }),
@@ -209,6 +218,37 @@ impl Spool {
         sync_folder(folder).map_err(SpoolError::io(folder, "synced"))?;
         crashpoint::here("spool-synced");
         Ok(())
+    }
+
+    /// Bytes that were there already are put there anew, so that [`remove`](Self::remove) sees how young the
+    /// wish to keep them is, whoever it was about to remove them for.
+    fn renew(&self, staged: &Staged, target: &Path) -> Result<(), SpoolError> {
+        let link = self.incoming().join(ulid::Ulid::generate().to_string());
+        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::hard_link(staged.path(), &link).map_err(SpoolError::io(&link, "made"))?;
+        let hidden = Hidden::new(link);
+        // Of the same file it does nothing; then the link goes with its owner.
+        fs::rename(&hidden.path, target).map_err(SpoolError::io(target, "written"))
+    }
+
+    /// Removes the bytes of `key`, unless somebody kept them within the last `margin`: that somebody's row may
+    /// still be about to be committed. The caller knows that no row wants them. True if they are gone.
+    pub fn remove(&self, key: &SpoolKey, margin: Duration) -> Result<bool, SpoolError> {
+        let path = self.path(key);
+        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match fs::metadata(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(SpoolError::io(&path, "read")(error)),
+        };
+        // The time of the inode's last change: linking is one.
+        let changed = Duration::new(found.ctime().try_into().unwrap_or(0), found.ctime_nsec().try_into().unwrap_or(0));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if now.saturating_sub(changed) < margin {
+            return Ok(false);
+        }
+        fs::remove_file(&path).map_err(SpoolError::io(&path, "removed"))?;
+        Ok(true)
     }
 
     /// Puts a copy of the staged bytes at `target`, whole or not at all.

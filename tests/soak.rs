@@ -58,7 +58,7 @@ impl Load {
     /// Bytes that differ from every other file's, and a name for them. One in thirty is a picture.
     fn next(&self, who: &str) -> (String, Vec<u8>) {
         let number = self.attempts.fetch_add(1, Ordering::SeqCst);
-        let (bytes, extension) = &self.documents[usize::from(number % 30 == 0)];
+        let (bytes, extension) = &self.documents[usize::from(number.is_multiple_of(30))];
         let mut bytes = bytes.clone();
         bytes.extend(format!("\n% {number}\n").into_bytes());
         (format!("{who}-{number:05}.{extension}"), bytes)

@@ -55,6 +55,14 @@ impl SqliteQueue {
         Ok(SqliteQueue { writer: Arc::new(Writer::start(store, lock)?) })
     }
 
+    /// Runs a verb of `keeping` in the next transaction.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&mut Store) -> Answer<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        self.writer.run(verb).await
+    }
+
     /// Whether verbs are still taken: false after [`close`](Self::close), or if the writer thread died.
     #[must_use]
     pub fn is_open(&self) -> bool {

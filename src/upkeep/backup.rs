@@ -6,7 +6,7 @@
 //! scan takes it after a restore. `SHA256SUMS` is written last, in the form of `sha256sum --check`: where
 //! it is, the backup is whole.
 
-use super::UpkeepError;
+use super::{Quiet, UpkeepError};
 use crate::database;
 use crate::job::SpoolKey;
 use crate::queue::sqlite::SqliteLedger;
@@ -41,6 +41,7 @@ pub struct Report {
 /// Takes a backup into `folder`, which is made where missing and must be empty. Blocking.
 pub fn take(from: &From, folder: &Path) -> Result<Report, UpkeepError> {
     prepare(folder)?;
+    let _quiet = Quiet::wait(&from.database)?;
     let database = folder.join("inkport.db");
     database::snapshot(&from.database, &database)?;
     let mut copy = Copy::begin(folder)?;
@@ -58,7 +59,9 @@ pub fn take(from: &From, folder: &Path) -> Result<Report, UpkeepError> {
         for kept in &page {
             report.jobs += 1;
             for key in std::iter::once(&kept.job.spool).chain(kept.attachments.iter().map(|(_, key)| key)) {
-                if !copy.keep(&from.spool, key)? && !report.lost.contains(key) {
+                // What retention removed, and what went with a mail, nobody misses.
+                let wanted = if *key == kept.job.spool { !kept.original_removed } else { kept.mail_is_open };
+                if !copy.keep(&from.spool, key)? && wanted && !report.lost.contains(key) {
                     report.lost.push(*key);
                 }
             }

@@ -13,7 +13,7 @@
 //! Notes do not count as faults. While a daemon runs, files younger than [`UNDER_WAY`] are left out: their
 //! row may be about to be committed. Nothing is ever deleted.
 
-use super::UpkeepError;
+use super::{Quiet, UpkeepError};
 use crate::account::{AccountName, Output};
 use crate::database;
 use crate::homes::Homes;
@@ -75,6 +75,7 @@ impl Report {
 
 /// Looks at everything; mends what can be mended if `repair`, for which no daemon may run. Blocking.
 pub fn check(house: &House, repair: bool) -> Result<Report, UpkeepError> {
+    let _quiet = Quiet::wait(&house.database)?;
     let alone = if repair { Some(Alone::open(&house.database)?) } else { None };
     // Where it cannot be told, as if one did.
     let running = alone.is_none() && is_in_use(&house.database);
@@ -137,7 +138,7 @@ impl Check<'_> {
                 self.report.jobs += 1;
                 self.named.insert(kept.job.spool);
                 self.named.extend(kept.attachments.iter().map(|(_, key)| *key));
-                if good.insert(kept.job.spool) {
+                if !kept.original_removed && good.insert(kept.job.spool) {
                     self.bytes(kept)?;
                 }
                 if kept.is_newest {
@@ -182,7 +183,7 @@ impl Check<'_> {
         let (job, homes) = (&kept.job, &self.house.homes);
         let Some(found) = homes.identity(&job.account, &job.path)? else { return Ok(()) };
         let place = homes.root().join(job.account.as_str()).join(job.path.relative());
-        if found != kept.identity {
+        if !kept.is_of(&found) {
             if found.bytes != job.bytes || !self.same_bytes(kept)? {
                 // The client's own newer file: a scan takes it.
                 return Ok(());
@@ -197,7 +198,7 @@ impl Check<'_> {
             let detail = "the same bytes in another file than the job's: a scan would read it again".to_owned();
             self.add("moved", true, Some(kept), &place, detail, repaired);
         }
-        if job.state != State::Done {
+        if job.state != State::Done || kept.sidecars_removed {
             return Ok(());
         }
         for output in self.house.outputs.get(&job.account).map_or(&[][..], Vec::as_slice) {
