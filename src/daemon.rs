@@ -8,6 +8,7 @@
 //! | http | requests |
 //! | worker lanes | due jobs, their engine threads (each has an engine process) |
 //! | outbox | due deliveries, the relay |
+//! | retention | its minute, where anything is not kept for ever |
 //! | this one | SIGTERM, SIGINT, SIGHUP |
 //!
 //! Order of the stop: doors first (nothing new comes in; uploads under way end), then the worker (the
@@ -26,6 +27,7 @@ use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{QueueError, WithoutHolder};
 use crate::spool::{Spool, SpoolError};
 use crate::units::{ByteSize, Timestamp};
+use crate::upkeep::retention::Retention;
 use crate::watch::{self, Watch};
 use crate::worker::engine::{EngineState, Readers};
 use crate::worker::{EngineHealth, Parts, Settings, Worker, publish};
@@ -157,12 +159,17 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
     let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr(), ftps: ftp.implicit_addr() };
     let certificates = ftp.certificates();
 
+    let retention = config
+        .retention()
+        .map(|ages| Retention::new(ages, config.database(), queue.clone(), ledger.clone(), spool.clone(), intake.clone()));
+
     let (close_doors, doors) = flag::channel(false);
     let (stop_work, working) = flag::channel(false);
     let (stop_mail, mailing) = flag::channel(false);
     let (stop_http, showing) = flag::channel(false);
     let grace = config.shutdown_grace.0;
     let ftp = tokio::spawn(ftp.run(raised(doors.clone()), grace));
+    let retention = retention.map(|retention| tokio::spawn(retention.run(raised(doors.clone()))));
     let watch = watch.map(|watch| tokio::spawn(watch.run(raised(doors))));
     let worker = tokio::spawn(worker.run(working, grace));
     let outbox = mailer.map(|mailer| tokio::spawn(Outbox::new(queue.clone(), spool, mailer).run(raised(mailing))));
@@ -194,6 +201,9 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
     ended("ftp", limit, ftp).await;
     if let Some(watch) = watch {
         ended("watch", LAST_WAIT, watch).await;
+    }
+    if let Some(retention) = retention {
+        ended("retention", LAST_WAIT, retention).await;
     }
     if let Some(Err(error)) = ended("worker", limit, worker).await {
         return Err(SetupError::Threads(error));

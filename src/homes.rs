@@ -6,6 +6,7 @@
 //! clients' own deletes, renames and folders go through `ftp`.
 
 use crate::account::{AccountName, VirtualPath};
+use crate::crashpoint;
 use crate::job::FileIdentity;
 use crate::spool::{self, Staged};
 use cap_std::ambient_authority;
@@ -153,7 +154,9 @@ impl Homes {
             Err(Errno::XDEV) => copy_in(&folder, path.file_name(), &staged).map_err(named("written"))?,
             Err(errno) => return Err(named("written")(errno.into())),
         };
+        crashpoint::here("home-renamed");
         sync(&folder).map_err(named("synced"))?;
+        crashpoint::here("home-synced");
         Ok(identity)
     }
 

@@ -15,6 +15,7 @@
 //! stops listening.
 
 use crate::account::{AccountName, VirtualPath};
+use crate::crashpoint;
 use crate::homes::{HomeError, Homes};
 use crate::job::{Door, FileIdentity, JobId, SpoolKey};
 use crate::queue::sqlite::SqliteQueue;
@@ -158,6 +159,56 @@ impl Intake {
         to_its_end(async move { inner.renamed(account, from, to).await }).await
     }
 
+    /// Retention: removes the file under this name if it is still one that `is_ours` knows; a client's newer one
+    /// is not. False if something else lies there. Whatever comes in under the name waits meanwhile.
+    pub async fn remove_original(
+        &self,
+        account: &AccountName,
+        path: &VirtualPath,
+        is_ours: impl Fn(&FileIdentity) -> bool + Send + 'static,
+    ) -> Result<bool, IntakeError> {
+        let (inner, account, path) = (Arc::clone(&self.inner), account.clone(), path.clone());
+        let slot = inner.slots.enter(&account, &path).await;
+        blocking(move || {
+            let removed = match inner.homes.identity(&account, &path)? {
+                Some(found) if is_ours(&found) => inner.homes.remove(&account, &path)?,
+                Some(_) => false,
+                None => true,
+            };
+            drop(slot);
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Retention: removes what lies beside this name and was not changed after `written_before`: what was, is its
+    /// client's by now. Answers how many.
+    pub async fn remove_sidecars(
+        &self,
+        account: &AccountName,
+        path: &VirtualPath,
+        written_before: Timestamp,
+    ) -> Result<usize, IntakeError> {
+        let (inner, account, path) = (Arc::clone(&self.inner), account.clone(), path.clone());
+        let slot = inner.slots.enter(&account, &path).await;
+        blocking(move || {
+            let limit = i128::from(written_before.0) * 1_000_000;
+            let mut old = Vec::new();
+            for suffix in SIDECARS {
+                // A `.pdf` or `.md` beside a file may be a document of its own.
+                if names::is_sidecar(path.beside(suffix).file_name(), &|_| true)
+                    && inner.homes.identity(&account, &path.beside(suffix))?.is_some_and(|found| found.modified_ns <= limit)
+                {
+                    old.push(suffix);
+                }
+            }
+            let removed = inner.homes.remove_beside(&account, &path, &old)?;
+            drop(slot);
+            Ok(removed)
+        })
+        .await
+    }
+
     /// A client gives a file (or folder) another time of modification. Its jobs know it by the new one too
     /// before it has it: whenever the daemon is killed, no scan takes it for a new upload.
     pub async fn set_modified(&self, account: &AccountName, path: &VirtualPath, modified: SystemTime) -> Result<(), IntakeError> {
@@ -242,6 +293,7 @@ impl Inner {
         let (id, bytes) = (job.id, job.bytes);
         match self.queue.enqueue(job).await {
             Ok(id) => {
+                crashpoint::here("job-committed");
                 tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "an upload was accepted");
                 Ok(Accepted::Job(id))
             }
@@ -283,6 +335,7 @@ impl Inner {
         if let Err(error) = self.homes.remove_beside(&account, &path, stale) {
             tracing::warn!(account.name = %account, %error, "a stale sidecar stays until the new one replaces it");
         }
+        crashpoint::here("stale-removed");
         Ok(key.map(|key| Placed { job: self.new_job(account, path, key, identity, door), replaced }))
     }
 
@@ -320,6 +373,7 @@ impl Inner {
         let (account, bytes) = (job.account.clone(), job.bytes);
         let accepted = match self.queue.enqueue_unless_known(job).await? {
             Ok(id) => {
+                crashpoint::here("job-committed");
                 tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "a file was taken");
                 Accepted::Job(id)
             }
@@ -362,6 +416,7 @@ impl Inner {
             return not_now;
         }
         let key = self.spool.keep(&staging.finish()?)?;
+        crashpoint::here("file-copied");
         Ok(Looked::Spooled { key, identity })
     }
 

@@ -12,6 +12,7 @@ pub mod models;
 mod print;
 pub mod read;
 pub mod serve;
+pub mod upkeep;
 
 use crate::config::{Config, ConfigError};
 use crate::models::{Manifest, ModelsError, Role};
@@ -48,6 +49,10 @@ pub enum Command {
     /// What Inkport reads with
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Copy database, spool and homes as they stand, while the daemon runs or not
+    Backup(upkeep::BackupArgs),
+    /// Prove that every job has its bytes and every file its job
+    Fsck(upkeep::FsckArgs),
     /// Make a self-signed certificate for FTPS
     Cert(cert::CertArgs),
     /// What the daemon starts to read documents in; of no use by hand
@@ -74,6 +79,8 @@ pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Account(command) => account::run(&command, &config?),
         Command::Jobs(command) => jobs::run(&command, &config?),
         Command::Models(command) => models::run(&command, &or_defaults(config)?),
+        Command::Backup(args) => upkeep::backup(&args, &config?),
+        Command::Fsck(args) => upkeep::fsck(&args, &config?),
         Command::Cert(args) => cert::run(&args),
         Command::Engine => engine::run(),
     }

@@ -48,7 +48,7 @@ impl SqliteLedger {
         Ok(SqliteLedger { pool: Arc::new(Pool { path: path.to_owned(), idle: Mutex::new(idle), returned: Condvar::new() }) })
     }
 
-    fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, QueueError>) -> Result<T, QueueError> {
+    pub(super) fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, QueueError>) -> Result<T, QueueError> {
         let pool = &*self.pool;
         let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while idle.connections.is_empty() && idle.lent >= CONNECTIONS {

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+pub mod keeping;
 pub mod sqlite;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::turns;
 use super::writer::{Answer, Lock, Store, Writer};
 use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError, WithoutHolder};
 use crate::account::{AccountName, Priority, VirtualPath};
+use crate::crashpoint;
 use crate::database::{self, DatabaseError};
 use crate::job::delivery::{Attempt, DeliveryStanding, DeliveryState};
 use crate::job::state::{Event, Illegal, RetryPolicy, Standing, State, apply};
@@ -54,6 +55,14 @@ impl SqliteQueue {
             tracing::info!(jobs.recovered = recovered, "jobs that were running when the daemon last ended are queued again");
         }
         Ok(SqliteQueue { writer: Arc::new(Writer::start(store, lock)?) })
+    }
+
+    /// Runs a verb of `keeping` in the next transaction.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&mut Store) -> Answer<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        self.writer.run(verb).await
     }
 
     /// Whether verbs are still taken: false after [`close`](Self::close), or if the writer thread died.
@@ -181,6 +190,7 @@ fn insert(store: &mut Store, job: &NewJob) -> Answer<JobId> {
             standing.interruptions,
             rows::signed(standing.claims),
         ])?;
+    crashpoint::here("job-inserted");
     store.work_may_be_due();
     Ok(job.id)
 }
@@ -239,6 +249,7 @@ fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Le
     let State::Running { token, lease_until } = job.state else {
         return Err(QueueError::broken(store.path(), format!("job {id} was claimed but is not running")));
     };
+    crashpoint::here("job-leased");
     Ok(Some(Lease { job, token, until: lease_until }))
 }
 
@@ -253,8 +264,10 @@ fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries
         Outcome::Released => (Event::Release { token }, None),
     };
     let job = step(store, id, &event, now, error)?;
+    crashpoint::here("job-ended");
     if job.state.is_final() {
         schedule(store, id, deliveries, now)?;
+        crashpoint::here("outbox-written");
     }
     store.work_may_be_due();
     Ok(job)

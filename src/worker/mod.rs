@@ -18,6 +18,7 @@ mod wire;
 
 use crate::account::{Account, AccountName, Priority};
 use crate::accounts::Accounts;
+use crate::crashpoint;
 use crate::document::Limits;
 use crate::homes::Homes;
 use crate::job::state::{RetryPolicy, State};
@@ -209,6 +210,7 @@ impl Lane {
             let claimed = if self.engine_ready() { self.parts.queue.claim(LEASE, now()).await } else { Ok(None) };
             match claimed {
                 Ok(Some(lease)) => {
+                    crashpoint::here("job-claimed");
                     self.health.busy.fetch_add(1, Ordering::Relaxed);
                     self.work(lease, &mut stop).await;
                     self.health.busy.fetch_sub(1, Ordering::Relaxed);
@@ -259,6 +261,7 @@ impl Lane {
         };
         match self.settle(&lease, outcome, deliveries).await {
             Ok(after) => {
+                crashpoint::here("job-settled");
                 let took = now().since(started);
                 tracing::info!(
                     job.id = %job.id,
@@ -330,6 +333,7 @@ impl Lane {
         let ended = loop {
             tokio::select! {
                 read = &mut answer => {
+                    crashpoint::here("document-read");
                     return match read {
                         Ok(read) => Ended::Read(read),
                         Err(_) => Ended::Read(Err(ReadError::Interrupted("the engine thread ended".to_owned()))),

@@ -7,6 +7,7 @@
 use super::read::{Read, ReadError};
 use super::{Parts, superseded};
 use crate::account::{Account, Output};
+use crate::crashpoint;
 use crate::homes::{HomeError, Homes};
 use crate::job::state::{CANCELLED, State};
 use crate::job::{Job, SpoolKey};
@@ -123,6 +124,7 @@ pub fn done(
         // A failure of an earlier run is history.
         parts.homes.remove(&job.account, &job.path.beside(sidecar::names::ERROR_SUFFIX))?;
     }
+    crashpoint::here("sidecars-published");
     Ok(to.iter().map(|to| NewDelivery { to: to.clone(), attachments: attachments.clone() }).collect())
 }
 
@@ -204,9 +206,12 @@ fn install(
         return Ok(None);
     }
     let staged = spool.stage_bytes(bytes)?;
+    crashpoint::here("sidecar-staged");
     let key = if keep { Some(spool.keep(&staged)?) } else { None };
+    crashpoint::here("sidecar-kept");
     if place {
         homes.install(&job.account, &job.path.beside(suffix), staged)?;
+        crashpoint::here("sidecar-installed");
     }
     Ok(key)
 }

@@ -124,8 +124,15 @@ impl Daemon {
 
     /// Starts the daemon and waits until it says that it is ready.
     pub fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    /// [`run`](Self::run), with these in the daemon's environment.
+    pub fn run_with(&mut self, environment: &[(&str, &str)]) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder().join("log")).unwrap();
-        let mut child = self.command(&["serve"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut command = self.command(&["serve"]);
+        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (send, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -160,6 +167,22 @@ impl Daemon {
         let mut child = self.child.take().expect("running");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Waits for the daemon to die by itself; answers the signal that ended it.
+    pub fn died(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("running");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return std::os::unix::process::ExitStatusExt::signal(&status);
+            }
+            if started.elapsed() > PATIENCE {
+                self.child = Some(child);
+                panic!("the daemon did not die");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// SIGTERM, then the exit code.
