@@ -2,7 +2,7 @@
 //! not. Passwords come in by standard input or are generated; hashes never leave the store.
 
 use super::print::{clean, print, table};
-use crate::account::{Account, AccountName, Charset, ClientCertificate, Fingerprint, Output, Role, TlsEof};
+use crate::account::{Account, AccountName, Arrival, Charset, ClientCertificate, Duplicates, Fingerprint, Output, Role, TlsEof};
 use crate::accounts::{Accounts, AccountsError, password};
 use crate::config::{AccountsSource, Config};
 use crate::delivery;
@@ -113,6 +113,12 @@ pub struct SettingArgs {
     /// SHA-256 of its certificate; may be given more than once; without one, client-ca must have signed it for the account's name
     #[arg(long = "certificate-fingerprint", value_name = "SHA256")]
     certificate_fingerprints: Vec<Fingerprint>,
+    /// What tells that a file is whole which arrives otherwise than by FTP: quiet, rename, or marker (NAME.done)
+    #[arg(long, value_name = "HOW")]
+    arrival: Option<Arrival>,
+    /// The same bytes again: read them again, or reuse the first reading
+    #[arg(long, value_name = "WHAT")]
+    duplicates: Option<Duplicates>,
 }
 
 /// Settings that can be absent.
@@ -126,6 +132,8 @@ enum Clearable {
     Charset,
     ClientCertificate,
     CertificateFingerprints,
+    Arrival,
+    Duplicates,
 }
 
 /// No longer password is checked: hashing is work for the length.
@@ -171,6 +179,8 @@ impl SettingArgs {
         if !self.certificate_fingerprints.is_empty() {
             account.certificate_fingerprints = unique(&self.certificate_fingerprints);
         }
+        account.arrival = self.arrival.unwrap_or(account.arrival);
+        account.duplicates = self.duplicates.or(account.duplicates);
     }
 
     fn is_empty(&self) -> bool {
@@ -186,6 +196,8 @@ impl SettingArgs {
             && self.tls_eof.is_none()
             && self.client_certificate.is_none()
             && self.certificate_fingerprints.is_empty()
+            && self.arrival.is_none()
+            && self.duplicates.is_none()
     }
 }
 
@@ -270,6 +282,8 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
             Clearable::Charset => account.charset = None,
             Clearable::ClientCertificate => account.client_certificate = None,
             Clearable::CertificateFingerprints => account.certificate_fingerprints.clear(),
+            Clearable::Arrival => account.arrival = Arrival::default(),
+            Clearable::Duplicates => account.duplicates = None,
         }
     }
     args.settings.apply(&mut account);
@@ -377,6 +391,8 @@ fn to_json(account: &Account) -> Value {
         "tls_eof": account.tls_eof,
         "client_certificate": account.client_certificate,
         "certificate_fingerprints": account.certificate_fingerprints,
+        "arrival": account.arrival,
+        "duplicates": account.duplicates,
         "created_at": account.created_at,
     })
 }

@@ -161,6 +161,7 @@ impl Config {
             .or_else(|| zero("limits.job-timeout", self.limits.job_timeout.0.is_zero()))
             .or_else(|| zero("retry.attempts", self.retry.attempts == 0))
             .or_else(|| zero("watch.rescan", self.watch.rescan.0.is_zero()))
+            .or_else(|| zero("watch.canary", self.watch.canary.0.is_zero()))
     }
 
     /// Makes every path absolute and finds the secrets that systemd hands over.
