@@ -135,7 +135,7 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         homes: homes.clone(),
         accounts: accounts.clone(),
     };
-    let worker = Worker::new(settings, parts, factory);
+    let worker = Worker::new(settings, parts, factory).duplicates(config.limits.duplicates);
 
     // Doors: every port is taken before anything runs.
     let rooms = Rooms { logins: logins.clone(), homes: homes.clone(), intake: intake.clone(), ledger: ledger.clone() };

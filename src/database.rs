@@ -26,7 +26,7 @@ const APPLICATION_ID: i64 = 0x696e_6b70;
 
 /// Schema changes in order; the file's `user_version` says how many it has seen. Never edit one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 const PATIENCE: Duration = Duration::from_secs(5);
 

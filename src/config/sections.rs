@@ -1,5 +1,6 @@
 //! The sections that belong to no single room: accounts' source, limits, retry, retention.
 
+use crate::account::Duplicates;
 use crate::units::{ByteSize, Span};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ pub struct LimitsSettings {
     pub job_timeout: Span,
     /// With less free on the disk nothing is accepted.
     pub min_free_space: ByteSize,
+    /// What is done with the same bytes again, for accounts that do not say it themselves.
+    pub duplicates: Duplicates,
 }
 
 impl Default for LimitsSettings {
@@ -55,6 +58,7 @@ impl Default for LimitsSettings {
             max_pages: 2000,
             job_timeout: Span(Duration::from_secs(600)),
             min_free_space: ByteSize(500 << 20),
+            duplicates: Duplicates::default(),
         }
     }
 }

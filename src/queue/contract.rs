@@ -49,6 +49,32 @@ async fn claimed(queue: &impl Queue, now: Timestamp) -> Lease {
     queue.claim(LEASE, now).await.unwrap().expect("a job is due")
 }
 
+async fn a_reading_is_found_once_its_job_is_done<B: Backend>() {
+    let backend = B::default();
+    let (queue, ledger) = (backend.queue(), backend.ledger());
+    let (first, second) = (job(1, "/a.jpg"), NewJob { spool: job(1, "/").spool, ..job(2, "/b.jpg") });
+    for new in [&first, &second] {
+        queue.enqueue(new.clone()).await.unwrap();
+    }
+    let kept = |account: &str, spool, recipe: &str| ledger.reading(&account.parse().unwrap(), &spool, recipe).unwrap();
+    for (new, reading) in [(&first, b"one"), (&second, b"two")] {
+        let lease = claimed(&queue, T0).await;
+        queue.keep_reading(new.id, "recipe".into(), b"an earlier run's".to_vec()).await.unwrap();
+        queue.keep_reading(new.id, "recipe".into(), reading.to_vec()).await.unwrap();
+        if new.id == first.id {
+            assert_eq!(kept("alice", new.spool, "recipe"), None, "its job may still fail");
+        }
+        queue.settle(new.id, lease.token, Outcome::Done, Vec::new(), T0).await.unwrap();
+        assert_eq!(kept("alice", new.spool, "recipe"), Some((first.id, b"one".to_vec())));
+    }
+    for (account, spool, recipe) in
+        [("bob", first.spool, "recipe"), ("alice", SpoolKey([77; 32]), "recipe"), ("alice", first.spool, "another")]
+    {
+        assert_eq!(kept(account, spool, recipe), None);
+    }
+    queue.keep_reading(job(9, "/").id, "recipe".into(), Vec::new()).await.unwrap();
+}
+
 async fn a_job_is_claimed_and_settled<B: Backend>() {
     let backend = B::default();
     let (queue, ledger) = (backend.queue(), backend.ledger());
@@ -439,6 +465,7 @@ mod sqlite {
 
     holds_for! { InAFile:
         a_job_is_claimed_and_settled
+        a_reading_is_found_once_its_job_is_done
         concurrent_claims_never_share_a_job
         jobs_of_one_path_run_one_after_the_other
         a_late_holder_changes_nothing

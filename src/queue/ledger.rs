@@ -1,11 +1,12 @@
 //! The reading side: a few connections that never write, beside whoever does.
 
+use super::readings;
 use super::rows::{self, JOB_COLUMNS, job_from_row};
 use super::sqlite::not_opened;
 use super::{Counts, DeliveryRecord, Filter, JobLedger, QueueError};
 use crate::account::{AccountName, VirtualPath};
 use crate::database;
-use crate::job::{FileIdentity, Job, JobId};
+use crate::job::{FileIdentity, Job, JobId, SpoolKey};
 use crate::units::Timestamp;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use std::path::{Path, PathBuf};
@@ -145,6 +146,10 @@ impl JobLedger for SqliteLedger {
 
     fn known(&self, account: &AccountName, identity: &FileIdentity) -> Result<Option<JobId>, QueueError> {
         self.read(|connection| rows::known(connection, account, identity))
+    }
+
+    fn reading(&self, account: &AccountName, spool: &SpoolKey, recipe: &str) -> Result<Option<(JobId, Vec<u8>)>, QueueError> {
+        self.read(|connection| readings::find(connection, account, spool, recipe))
     }
 
     fn troubled(&self, limit: usize) -> Result<Vec<(Job, DeliveryRecord)>, QueueError> {

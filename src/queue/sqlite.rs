@@ -4,6 +4,7 @@
 //! A daemon holds the file alone, by a lock beside it: two would hand out the same job twice. The
 //! command line reads it meanwhile through [`SqliteLedger`].
 
+use super::readings;
 use super::rows::{self, attachments_to_json};
 use super::writer::{Answer, Lock, Store, Writer};
 use super::{Delivery, GivenUp, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError};
@@ -124,6 +125,10 @@ impl Queue for SqliteQueue {
 
     async fn retry(&self, job: Option<JobId>, now: Timestamp) -> Result<usize, QueueError> {
         self.writer.run(move |store| retry(store, job, now)).await
+    }
+
+    async fn keep_reading(&self, job: JobId, recipe: String, reading: Vec<u8>) -> Result<(), QueueError> {
+        self.writer.run(move |store| readings::keep(store, job, &recipe, &reading)).await
     }
 
     async fn claim_delivery(&self, now: Timestamp) -> Result<Option<Delivery>, QueueError> {

@@ -13,8 +13,9 @@
 pub mod engine;
 pub mod publish;
 pub mod read;
+mod reuse;
 
-use crate::account::Account;
+use crate::account::{Account, Duplicates};
 use crate::accounts::Accounts;
 use crate::document::Limits;
 use crate::homes::Homes;
@@ -93,6 +94,7 @@ pub struct Worker {
     parts: Parts,
     factory: EngineFactory,
     health: EngineHealth,
+    duplicates: Duplicates,
 }
 
 impl Worker {
@@ -100,7 +102,13 @@ impl Worker {
     pub fn new(settings: Settings, parts: Parts, factory: EngineFactory) -> Self {
         let states = (0..settings.lanes.max(1)).map(|_| watch::channel(EngineState::Opening).0).collect();
         let health = EngineHealth { states: Arc::new(states), busy: Arc::default() };
-        Worker { settings, parts, factory, health }
+        Worker { settings, parts, factory, health, duplicates: Duplicates::default() }
+    }
+
+    /// What is done with bytes that were read before, for accounts that do not say it themselves.
+    #[must_use]
+    pub fn duplicates(self, duplicates: Duplicates) -> Self {
+        Worker { duplicates, ..self }
     }
 
     #[must_use]
@@ -119,6 +127,7 @@ impl Worker {
                 factory: self.factory.clone(),
                 thread: EngineThread::start(number, self.factory.clone())?,
                 health: self.health.clone(),
+                duplicates: self.duplicates,
                 grace,
             };
             lanes.spawn(lane.run(stop.clone()));
@@ -139,7 +148,17 @@ struct Lane {
     factory: EngineFactory,
     thread: EngineThread,
     health: EngineHealth,
+    duplicates: Duplicates,
     grace: Duration,
+}
+
+/// Why the lane did without something that it could do without.
+#[derive(Debug, thiserror::Error)]
+enum LaneTrouble {
+    #[error(transparent)]
+    Queue(QueueError),
+    #[error(transparent)]
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 /// How a run of a job ended, as far as the lane is concerned.
@@ -192,6 +211,14 @@ impl Lane {
         matches!(*self.thread.state().borrow(), EngineState::Ready { .. })
     }
 
+    /// The engine's name and models, where it is ready.
+    fn ready_engine(&self) -> Option<(&'static str, Vec<String>)> {
+        match &*self.thread.state().borrow() {
+            EngineState::Ready { name, models } => Some((*name, models.clone())),
+            EngineState::Opening | EngineState::Failed(_) => None,
+        }
+    }
+
     fn follow_engine(&self) {
         let state = self.thread.state().borrow().clone();
         self.health.states[self.number].send_if_modified(|old| {
@@ -205,11 +232,18 @@ impl Lane {
         let job = &lease.job;
         let started = now();
         let waited = started.since(job.received_at);
-        let (outcome, deliveries) = match self.read(&lease, stop).await {
-            Ended::Read(Ok(read)) => match self.finish(&lease, read, stop).await {
-                Some(end) => end,
-                None => return,
-            },
+        let ended = match self.first_reading(&lease).await {
+            Some(read) => Ended::Read(Ok(read)),
+            None => self.read(&lease, stop).await,
+        };
+        let (outcome, deliveries) = match ended {
+            Ended::Read(Ok(read)) => {
+                self.keep_reading(&lease, &read).await;
+                match self.finish(&lease, read, stop).await {
+                    Some(end) => end,
+                    None => return,
+                }
+            }
             Ended::Read(Err(error)) => self.fail(&lease, error.into()).await,
             Ended::Timeout => {
                 let limit = crate::units::Span(self.settings.job_timeout);
