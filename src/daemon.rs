@@ -117,7 +117,7 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
     }
     let logins = Logins::new(accounts.clone());
-    let intake = Intake::new(spool.clone(), homes.clone(), queue.clone(), config.intake_limits());
+    let intake = Intake::at_most(spool.clone(), homes.clone(), queue.clone(), config.intake_limits(), config.limits.max_queued);
 
     // Carrying.
     let mailer = config.mail.as_ref().map(Mailer::new).transpose()?;

@@ -159,6 +159,7 @@ impl Config {
             .or_else(|| zero("limits.max-pixels", self.limits.max_pixels == 0))
             .or_else(|| zero("limits.max-pages", self.limits.max_pages == 0))
             .or_else(|| zero("limits.job-timeout", self.limits.job_timeout.0.is_zero()))
+            .or_else(|| zero("limits.max-queued", self.limits.max_queued == 0))
             .or_else(|| zero("retry.attempts", self.retry.attempts == 0))
             .or_else(|| zero("watch.rescan", self.watch.rescan.0.is_zero()))
             .or_else(|| zero("watch.canary", self.watch.canary.0.is_zero()))

@@ -46,6 +46,8 @@ pub struct LimitsSettings {
     pub job_timeout: Span,
     /// With less free on the disk nothing is accepted.
     pub min_free_space: ByteSize,
+    /// Jobs that are not finished; while there are as many, nothing is accepted.
+    pub max_queued: u64,
     /// What is done with the same bytes again, for accounts that do not say it themselves.
     pub duplicates: Duplicates,
 }
@@ -58,6 +60,7 @@ impl Default for LimitsSettings {
             max_pages: 2000,
             job_timeout: Span(Duration::from_secs(600)),
             min_free_space: ByteSize(500 << 20),
+            max_queued: 200_000,
             duplicates: Duplicates::default(),
         }
     }

@@ -64,6 +64,18 @@ impl SqliteQueue {
         self.writer.is_open()
     }
 
+    /// Jobs queued or running, as of the last commit. Never waits.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        self.writer.unfinished()
+    }
+
+    /// How long the transaction under way has taken by now; zero between two. Never waits.
+    #[must_use]
+    pub fn at_work_for(&self) -> Duration {
+        self.writer.at_work_for()
+    }
+
     /// Finishes what was given so far; every verb after this answers [`QueueError::Closed`].
     pub async fn close(&self) {
         self.writer.close().await;
