@@ -141,15 +141,6 @@ impl Quad {
         (scale(add(self.0[0], self.0[3]), 0.5), scale(add(self.0[1], self.0[2]), 0.5))
     }
 
-    /// The quad with every side moved outwards by `by` pixels.
-    pub(super) fn grown(&self, by: f32) -> Quad {
-        let [tl, tr, br, bl] = self.0;
-        let along = |from: Point, to: Point| scale(sub(to, from), by / distance(from, to).max(1.0));
-        let (right, down) = (add(along(tl, tr), along(bl, br)), add(along(tl, bl), along(tr, br)));
-        let (right, down) = (scale(right, 0.5), scale(down, 0.5));
-        Quad([sub(sub(tl, right), down), sub(add(tr, right), down), add(add(br, right), down), add(sub(bl, right), down)])
-    }
-
     /// A quarter turn of the text's own direction: where the text's top left corner was, its top
     /// right corner is now, `turns` times.
     pub(super) fn relabelled(&self, turns: usize) -> Quad {
@@ -253,13 +244,5 @@ mod tests {
         }
         let (a, b, c) = (map.at(0.0, 0.5), map.at(0.4, 0.5), map.at(1.0, 0.5));
         assert!(cross(a, b, c).abs() < 0.1);
-    }
-
-    #[test]
-    fn a_quad_grows_by_as_many_pixels_on_each_side() {
-        let quad = Quad([[10.0, 20.0], [110.0, 20.0], [110.0, 40.0], [10.0, 40.0]]);
-        assert_eq!(quad.grown(2.0), Quad([[8.0, 18.0], [112.0, 18.0], [112.0, 42.0], [8.0, 42.0]]));
-        let turned = Quad([[40.0, 10.0], [40.0, 110.0], [20.0, 110.0], [20.0, 10.0]]).grown(2.0);
-        assert_eq!(turned, Quad([[42.0, 8.0], [42.0, 112.0], [18.0, 112.0], [18.0, 8.0]]));
     }
 }

@@ -29,12 +29,6 @@ const MIN_WIDE_SHARE: f32 = 0.1;
 /// Unless a line has this many of them, and is this sure of itself: a name in another script.
 const NAME: (usize, f32) = (3, 0.9);
 
-/// Lines whose mean probability lies here are read a second time.
-const DOUBTFUL: std::ops::Range<f32> = 0.3..0.96;
-
-/// By how much of its height a doubtful line's box grows to each side.
-const WIDER: f32 = 0.1;
-
 /// This many of one sign in a line, and nothing else, are a rule drawn with signs.
 const RULE: usize = 12;
 
@@ -160,31 +154,10 @@ impl TwoStage {
             let mut held = now.to_vec();
             let mut images = now.iter().map(|quad| self.cutter.cut(raster, quad)).collect::<Result<Vec<_>, _>>()?;
             self.turn_vertical(&mut held, &mut images)?;
-            let mut readings = self.recognizer.recognize(&images, letters)?;
-            self.look_again(raster, &mut held, &mut readings, letters)?;
+            let readings = self.recognizer.recognize(&images, letters)?;
             read.extend(held.into_iter().zip(readings));
         }
         Ok(read)
-    }
-
-    /// Doubtful lines are cut a little wider and read again: the detector's box is tight, and what it cut
-    /// off a letter is what made it doubtful. The reading that is surer of itself holds.
-    fn look_again(
-        &mut self,
-        raster: &Raster<'_>,
-        quads: &mut [Quad],
-        readings: &mut [Reading],
-        letters: &Letters,
-    ) -> Result<(), EngineError> {
-        let doubtful: Vec<usize> = (0..readings.len()).filter(|&i| DOUBTFUL.contains(&readings[i].trust)).collect();
-        let wider: Vec<Quad> = doubtful.iter().map(|&i| quads[i].grown(WIDER * quads[i].thickness())).collect();
-        let images = wider.iter().map(|quad| self.cutter.cut(raster, quad)).collect::<Result<Vec<_>, _>>()?;
-        for ((index, quad), again) in doubtful.into_iter().zip(wider).zip(self.recognizer.recognize(&images, letters)?) {
-            if again.trust > readings[index].trust {
-                (quads[index], readings[index]) = (quad, again);
-            }
-        }
-        Ok(())
     }
 
     /// Lines that run up or down an upright page may run either way: the classifier decides each.
