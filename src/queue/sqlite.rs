@@ -25,9 +25,6 @@ pub use super::ledger::SqliteLedger;
 
 /// Expired leases that one claim ends.
 const EXPIRED_AT_ONCE: i64 = 64;
-/// Jobs whose time has come are looked at by claims again, so many of them by each.
-pub(super) const UNPARK: &str = "UPDATE jobs SET parked = 0 WHERE id IN
-    (SELECT id FROM jobs INDEXED BY jobs_parked WHERE state = 'queued' AND parked = 1 AND due <= ?1 ORDER BY due LIMIT 16)";
 /// A delivery that was claimed and never settled (its worker died) may be claimed again after this:
 /// far above any relay's timeout, since the price of being early is a mail twice.
 const DELIVERY_LEASE: Duration = Duration::from_secs(3600);
@@ -242,11 +239,10 @@ fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Le
         tracing::warn!(job.id = %id, job.state = job.state.name(), "a worker held this job longer than its lease and lost it");
         store.work_may_be_due();
     }
-    store.connection().prepare_cached(UNPARK)?.execute([now.0])?;
     let next = ids(
         store,
         "SELECT id FROM jobs AS job INDEXED BY jobs_queued
-         WHERE state = 'queued' AND parked = 0 AND due <= ?1
+         WHERE state = 'queued' AND due <= ?1
            AND NOT EXISTS (SELECT 1 FROM jobs AS older INDEXED BY jobs_unfinished
                            WHERE older.account = job.account AND older.path = job.path AND older.id < job.id
                              AND older.state IN ('queued', 'running'))
@@ -431,7 +427,7 @@ fn move_on(
         .connection()
         .prepare_cached(
             "UPDATE jobs SET state = ?2, due = ?3, token = ?4, lease_until = ?5, cause = ?6, attempt = ?7,
-                 interruptions = ?8, claims = ?9, finished_at = ?10, error = ?11, parked = ?12 WHERE id = ?1",
+                 interruptions = ?8, claims = ?9, finished_at = ?10, error = ?11 WHERE id = ?1",
         )?
         .execute(params![
             id.to_string(),
@@ -445,7 +441,6 @@ fn move_on(
             rows::signed(next.claims),
             job.finished_at.map(|at| at.0),
             job.error,
-            due.is_some_and(|due| due > now.0),
         ])?;
     job.state = next.state;
     job.attempt = next.attempt;
