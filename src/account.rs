@@ -36,6 +36,10 @@ pub enum NameError {
     ClientCertificate(String),
     #[error("\"{0}\" is not a priority: use high, normal or low")]
     Priority(String),
+    #[error("\"{0}\" is nothing that tells that a file is whole: use quiet, rename or marker")]
+    Arrival(String),
+    #[error("\"{0}\" is nothing to do with the same bytes again: use read or reuse")]
+    Duplicates(String),
     #[error("\"{0}\" is not a SHA-256 fingerprint: write its 64 hexadecimal digits, with colons or without")]
     Fingerprint(String),
 }
@@ -257,6 +261,55 @@ impl FromStr for Priority {
     }
 }
 
+/// What tells that a file is whole which arrives otherwise than by FTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrival {
+    /// It has not changed for `watch.quiet`.
+    #[default]
+    Quiet,
+    /// It was renamed after it was last written: its writer gives it its name when it is whole.
+    Rename,
+    /// A file of its name, or of its name without the extension, with `.done` added lies beside it.
+    Marker,
+}
+
+impl FromStr for Arrival {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "quiet" => Ok(Arrival::Quiet),
+            "rename" => Ok(Arrival::Rename),
+            "marker" => Ok(Arrival::Marker),
+            _ => Err(NameError::Arrival(text.to_owned())),
+        }
+    }
+}
+
+/// What is done with bytes that an account has sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Duplicates {
+    /// They are read again.
+    #[default]
+    Read,
+    /// They are answered from the first reading.
+    Reuse,
+}
+
+impl FromStr for Duplicates {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "read" => Ok(Duplicates::Read),
+            "reuse" => Ok(Duplicates::Reuse),
+            _ => Err(NameError::Duplicates(text.to_owned())),
+        }
+    }
+}
+
 /// SHA-256 of a certificate in DER. Written as `AB:CD:…`, read in any case and without colons too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
@@ -333,6 +386,12 @@ pub struct Account {
     /// Among the accounts whose jobs wait.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: Priority,
+    /// What tells that its files are whole which arrive otherwise than by FTP.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arrival: Arrival,
+    /// Absent: as `limits.duplicates` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<Duplicates>,
     #[serde(skip)]
     pub created_at: Option<Timestamp>,
 }
@@ -379,6 +438,8 @@ impl Account {
             client_certificate: None,
             certificate_fingerprints: Vec::new(),
             priority: Priority::default(),
+            arrival: Arrival::default(),
+            duplicates: None,
             created_at: None,
         }
     }

@@ -119,7 +119,7 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
     }
     let logins = Logins::new(accounts.clone());
-    let intake = Intake::new(spool.clone(), homes.clone(), queue.clone(), config.intake_limits());
+    let intake = Intake::at_most(spool.clone(), homes.clone(), queue.clone(), config.intake_limits(), config.limits.max_queued);
 
     // Carrying.
     let mailer = config.mail.as_ref().map(Mailer::new).transpose()?;
@@ -137,7 +137,7 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         homes: homes.clone(),
         accounts: accounts.clone(),
     };
-    let worker = Worker::new(settings, parts, readers);
+    let worker = Worker::new(settings, parts, readers).duplicates(config.limits.duplicates);
 
     // Doors: every port is taken before anything runs.
     let rooms = Rooms { logins: logins.clone(), homes: homes.clone(), intake: intake.clone(), ledger: ledger.clone() };
@@ -147,7 +147,7 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
     let vitals = Health {
         engine: worker.health(),
         watch: watch.as_ref().map(Watch::health),
-        rescan: config.watch.rescan.0,
+        watch_settings: config.watch,
         spool: spool.clone(),
         floor: config.limits.min_free_space.0,
         ftp: ftp.stats(),
@@ -268,7 +268,7 @@ fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
 struct Health {
     engine: EngineHealth,
     watch: Option<watch::Health>,
-    rescan: Duration,
+    watch_settings: watch::Settings,
     spool: Spool,
     floor: u64,
     ftp: Arc<crate::ftp::Stats>,
@@ -301,14 +301,31 @@ impl Health {
 
     fn watch_part(&self, health: &watch::Health) -> Part {
         let now = Timestamp::from_system(SystemTime::now());
-        match health.report().last_scan.map(|last| now.since(last)) {
-            // Two rescans late, and then some for large homes: something hangs.
-            Some(age) if age <= self.rescan * 3 + Duration::from_secs(60) => {
-                Part { name: "watcher", ok: true, detail: format!("last scan {} s ago", age.as_secs()) }
-            }
-            Some(age) => Part { name: "watcher", ok: false, detail: format!("no scan for {} s", age.as_secs()) },
-            None => Part { name: "watcher", ok: true, detail: "first scan under way".to_owned() },
-        }
+        let (report, settings) = (health.report(), self.watch_settings);
+        let age = |at: Option<Timestamp>| at.or(report.since).map_or(Duration::ZERO, |at| now.since(at));
+        let (scanned, seen) = (age(report.last_scan), age(report.last_seen));
+        let way = match (report.events, report.limited) {
+            (true, false) => "sees changes as they happen",
+            (true, true) => "sees changes in some folders as they happen, the kernel has no watches for the others",
+            (false, _) => "finds changes by scans alone",
+        };
+        let saw = match report.last_seen {
+            Some(_) => format!("saw its own file change {} s ago", seen.as_secs()),
+            None => format!("has not seen its own file change in {} s", seen.as_secs()),
+        };
+        let scan = match report.last_scan {
+            Some(_) => format!("last scan {} s ago", scanned.as_secs()),
+            None => "first scan under way".to_owned(),
+        };
+        // Two rescans late, and then some for large homes: something hangs.
+        let late = report.last_scan.is_some() && scanned > settings.rescan.0 * 3 + Duration::from_secs(60);
+        let blind = seen > settings.blind_after();
+        let verdict = match (blind, late) {
+            (true, _) => "blind: ",
+            (false, true) => "late: ",
+            (false, false) => "",
+        };
+        Part { name: "watcher", ok: !blind && !late, detail: format!("{verdict}{way}; {saw}; {scan}") }
     }
 }
 

@@ -20,6 +20,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod arrivals;
+
+pub use arrivals::Times;
+
 /// By what the caller does next.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {

@@ -22,12 +22,13 @@ use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{NewJob, Queue, QueueError};
 use crate::sidecar::names;
 use crate::spool::{self, Spool, SpoolError, Staged, Staging};
-use crate::units::Timestamp;
+use crate::units::{Span, Timestamp};
 use slots::{Slot, Slots};
 use std::future::Future;
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 mod slots;
 
@@ -67,6 +68,12 @@ pub enum Accepted {
 pub enum IntakeError {
     #[error("less than {floor} bytes are free on the disk: nothing is accepted until there is room")]
     NoSpace { floor: u64 },
+    /// Full of work, for now.
+    #[error("{unfinished} uploads are not read yet, as many as limits.max-queued allows: try again in {again}")]
+    Full { unfinished: u64, again: Span },
+    /// The disk does not keep up, for now.
+    #[error("the disk has not answered for {since}: try again in {again}")]
+    Slow { since: Span, again: Span },
     #[error("the upload is larger than the {limit} bytes allowed by limits.max-upload")]
     TooLarge { limit: u64 },
     #[error(transparent)]
@@ -76,6 +83,11 @@ pub enum IntakeError {
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
+
+/// When who is refused for want of capacity may come again: a queue is not worked off in a moment.
+const AGAIN: Span = Span(Duration::from_secs(60));
+/// A commit that takes longer than this means that more work would only wait for it in memory.
+const SLOW_DISK: Duration = Duration::from_secs(3);
 
 /// Suffixes of what lies beside a file that was read: the `.json` first, since its being there says
 /// that all are; the first three are made of every file.
@@ -92,6 +104,9 @@ struct Inner {
     homes: Homes,
     queue: SqliteQueue,
     limits: Limits,
+    max_queued: u64,
+    /// Whether the log knows that nothing is taken for now.
+    overloaded: AtomicBool,
     slots: Arc<Slots>,
     /// Each id is higher than the one before, also within a millisecond.
     ids: Mutex<ulid::Generator>,
@@ -106,8 +121,17 @@ impl std::fmt::Debug for Intake {
 impl Intake {
     #[must_use]
     pub fn new(spool: Spool, homes: Homes, queue: SqliteQueue, limits: Limits) -> Self {
+        Self::at_most(spool, homes, queue, limits, u64::MAX)
+    }
+
+    /// One that takes nothing new while so many jobs or more are not finished. Uploads that are under way when
+    /// that number is reached still come in: there are no more of them than sessions.
+    #[must_use]
+    pub fn at_most(spool: Spool, homes: Homes, queue: SqliteQueue, limits: Limits, max_queued: u64) -> Self {
         let (slots, ids) = (Arc::default(), Mutex::new(ulid::Generator::new()));
-        Intake { inner: Arc::new(Inner { spool, homes, queue, limits, slots, ids }) }
+        Intake {
+            inner: Arc::new(Inner { spool, homes, queue, limits, max_queued, overloaded: AtomicBool::new(false), slots, ids }),
+        }
     }
 
     #[must_use]
@@ -115,13 +139,15 @@ impl Intake {
         self.inner.limits
     }
 
-    /// Room for a new upload: refused below `min-free-space`. Blocking (one statvfs, one open).
+    /// Room for a new upload: refused below `min-free-space`, and while the queue is full or the disk too slow. Blocking (one statvfs, one open).
     pub fn begin(&self) -> Result<Staging, IntakeError> {
         self.inner.begin()
     }
 
-    /// Refused where so many bytes more would take the disk below `min-free-space`. Blocking.
+    /// Refused where so many bytes more would take the disk below `min-free-space`, and where no upload is taken
+    /// at all for now. Blocking.
     pub fn has_room_for(&self, bytes: u64) -> Result<(), IntakeError> {
+        self.inner.check_capacity()?;
         self.inner.check_space(bytes)
     }
 
@@ -260,8 +286,27 @@ enum Looked {
 
 impl Inner {
     fn begin(&self) -> Result<Staging, IntakeError> {
+        self.check_capacity()?;
         self.check_space(0)?;
         Ok(self.spool.stage()?)
+    }
+
+    fn check_capacity(&self) -> Result<(), IntakeError> {
+        let (unfinished, since) = (self.queue.unfinished(), self.queue.at_work_for());
+        let refusal = if unfinished >= self.max_queued {
+            Err(IntakeError::Full { unfinished, again: AGAIN })
+        } else if since > SLOW_DISK {
+            Err(IntakeError::Slow { since: Span(Duration::from_secs(since.as_secs())), again: AGAIN })
+        } else {
+            Ok(())
+        };
+        // Once, and not for each of a thousand refusals.
+        match (&refusal, self.overloaded.swap(refusal.is_err(), Ordering::AcqRel)) {
+            (Err(error), false) => tracing::warn!(%error, "no uploads are taken for now"),
+            (Ok(()), true) => tracing::info!("uploads are taken again"),
+            _ => {}
+        }
+        refusal
     }
 
     fn check_space(&self, bytes: u64) -> Result<(), IntakeError> {

@@ -2,7 +2,9 @@
 //! not. Passwords come in by standard input or are generated; hashes never leave the store.
 
 use super::print::{clean, print, table};
-use crate::account::{Account, AccountName, Charset, ClientCertificate, Fingerprint, Output, Priority, Role, TlsEof};
+use crate::account::{
+    Account, AccountName, Arrival, Charset, ClientCertificate, Duplicates, Fingerprint, Output, Priority, Role, TlsEof,
+};
 use crate::accounts::{Accounts, AccountsError, password};
 use crate::config::{AccountsSource, Config};
 use crate::delivery;
@@ -116,6 +118,12 @@ pub struct SettingArgs {
     /// Whose jobs come first while many wait: high, normal or low
     #[arg(long, value_name = "HOW")]
     priority: Option<Priority>,
+    /// What tells that a file is whole which arrives otherwise than by FTP: quiet, rename, or marker (NAME.done)
+    #[arg(long, value_name = "HOW")]
+    arrival: Option<Arrival>,
+    /// The same bytes again: read them again, or reuse the first reading
+    #[arg(long, value_name = "WHAT")]
+    duplicates: Option<Duplicates>,
 }
 
 /// Settings that can be absent.
@@ -129,6 +137,8 @@ enum Clearable {
     Charset,
     ClientCertificate,
     CertificateFingerprints,
+    Arrival,
+    Duplicates,
 }
 
 /// No longer password is checked: hashing is work for the length.
@@ -175,6 +185,8 @@ impl SettingArgs {
         if !self.certificate_fingerprints.is_empty() {
             account.certificate_fingerprints = unique(&self.certificate_fingerprints);
         }
+        account.arrival = self.arrival.unwrap_or(account.arrival);
+        account.duplicates = self.duplicates.or(account.duplicates);
     }
 
     fn is_empty(&self) -> bool {
@@ -191,6 +203,8 @@ impl SettingArgs {
             && self.client_certificate.is_none()
             && self.certificate_fingerprints.is_empty()
             && self.priority.is_none()
+            && self.arrival.is_none()
+            && self.duplicates.is_none()
     }
 }
 
@@ -275,6 +289,8 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
             Clearable::Charset => account.charset = None,
             Clearable::ClientCertificate => account.client_certificate = None,
             Clearable::CertificateFingerprints => account.certificate_fingerprints.clear(),
+            Clearable::Arrival => account.arrival = Arrival::default(),
+            Clearable::Duplicates => account.duplicates = None,
         }
     }
     args.settings.apply(&mut account);
@@ -383,6 +399,8 @@ fn to_json(account: &Account) -> Value {
         "client_certificate": account.client_certificate,
         "certificate_fingerprints": account.certificate_fingerprints,
         "priority": account.priority,
+        "arrival": account.arrival,
+        "duplicates": account.duplicates,
         "created_at": account.created_at,
     })
 }

@@ -159,6 +159,7 @@ impl Config {
             .or_else(|| zero("limits.max-pixels", self.limits.max_pixels == 0))
             .or_else(|| zero("limits.max-pages", self.limits.max_pages == 0))
             .or_else(|| zero("limits.job-timeout", self.limits.job_timeout.0.is_zero()))
+            .or_else(|| zero("limits.max-queued", self.limits.max_queued == 0))
             .or_else(|| {
                 let least = LimitsSettings::LEAST_ENGINE_MEMORY;
                 let detail = || format!("must be at least {least}: the models alone take a quarter of that");
@@ -175,6 +176,7 @@ impl Config {
                 let detail = "a job's row cannot go before its original: set retention.originals to an age that is not longer";
                 outlived.then(|| ("retention.jobs".to_owned(), detail.to_owned()))
             })
+            .or_else(|| zero("watch.canary", self.watch.canary.0.is_zero()))
     }
 
     /// Makes every path absolute and finds the secrets that systemd hands over.

@@ -1,5 +1,6 @@
 //! The sections that belong to no single room: accounts' source, limits, retry, retention.
 
+use crate::account::Duplicates;
 use crate::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -49,6 +50,10 @@ pub struct LimitsSettings {
     pub engine_memory: ByteSize,
     /// With less free on the disk nothing is accepted.
     pub min_free_space: ByteSize,
+    /// Jobs that are not finished; while there are as many, nothing is accepted.
+    pub max_queued: u64,
+    /// What is done with the same bytes again, for accounts that do not say it themselves.
+    pub duplicates: Duplicates,
 }
 
 impl LimitsSettings {
@@ -65,6 +70,8 @@ impl Default for LimitsSettings {
             job_timeout: Span(Duration::from_secs(600)),
             engine_memory: ByteSize(3 << 30),
             min_free_space: ByteSize(500 << 20),
+            max_queued: 200_000,
+            duplicates: Duplicates::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod sqlite;
 mod contract;
 mod ledger;
 mod orders;
+mod readings;
 mod rows;
 mod turns;
 mod writer;
@@ -209,6 +210,8 @@ pub trait Queue: Clone + Send + Sync + 'static {
     fn retry(&self, job: Option<JobId>, now: Timestamp) -> impl Future<Output = Result<usize, QueueError>> + Send;
     /// Carries out the operator's orders that wait. Answers the jobs that were cancelled: who is at work on one stops.
     fn obey(&self, now: Timestamp) -> impl Future<Output = Result<Vec<JobId>, QueueError>> + Send;
+    /// Keeps a job's reading, in the worker's own form, for the same bytes to be answered from; see [`JobLedger::reading`].
+    fn keep_reading(&self, job: JobId, recipe: String, reading: Vec<u8>) -> impl Future<Output = Result<(), QueueError>> + Send;
     /// The next due delivery, leased in memory for this process; `None` if there is none.
     fn claim_delivery(&self, now: Timestamp) -> impl Future<Output = Result<Option<Delivery>, QueueError>> + Send;
     /// Ends an attempt to deliver.
@@ -253,6 +256,8 @@ pub trait JobLedger: Clone + Send + Sync + 'static {
     fn newest(&self, account: &AccountName, path: &VirtualPath) -> Result<Option<Job>, QueueError>;
     /// A job of this account for a file of this identity, whatever its path.
     fn known(&self, account: &AccountName, identity: &FileIdentity) -> Result<Option<JobId>, QueueError>;
+    /// The first reading of these bytes by this recipe that was kept for the account and whose job is done, with that job.
+    fn reading(&self, account: &AccountName, spool: &SpoolKey, recipe: &str) -> Result<Option<(JobId, Vec<u8>)>, QueueError>;
     /// Deliveries that the relay refused for good or has not taken yet, the latest job's first.
     fn troubled(&self, limit: usize) -> Result<Vec<(Job, DeliveryRecord)>, QueueError>;
     /// The oldest queued job's time of receipt.

@@ -5,6 +5,7 @@
 //! command line reads it meanwhile through [`SqliteLedger`].
 
 use super::orders;
+use super::readings;
 use super::rows::{self, attachments_to_json};
 use super::turns;
 use super::writer::{Answer, Lock, Store, Writer};
@@ -69,6 +70,18 @@ impl SqliteQueue {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.writer.is_open()
+    }
+
+    /// Jobs queued or running, as of the last commit. Never waits.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        self.writer.unfinished()
+    }
+
+    /// How long the transaction under way has taken by now; zero between two. Never waits.
+    #[must_use]
+    pub fn at_work_for(&self) -> Duration {
+        self.writer.at_work_for()
     }
 
     /// Finishes what was given so far; every verb after this answers [`QueueError::Closed`].
@@ -139,6 +152,10 @@ impl Queue for SqliteQueue {
 
     async fn retry(&self, job: Option<JobId>, now: Timestamp) -> Result<usize, QueueError> {
         self.writer.run(move |store| retry(store, job, now)).await
+    }
+
+    async fn keep_reading(&self, job: JobId, recipe: String, reading: Vec<u8>) -> Result<(), QueueError> {
+        self.writer.run(move |store| readings::keep(store, job, &recipe, &reading)).await
     }
 
     async fn claim_delivery(&self, now: Timestamp) -> Result<Option<Delivery>, QueueError> {

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -208,11 +209,40 @@ impl Store {
     }
 }
 
+/// How the thread is doing, for who asks without waiting for it.
+#[derive(Debug)]
+struct Load {
+    /// Jobs queued or running, as of the last commit.
+    unfinished: AtomicU64,
+    opened: Instant,
+    /// When the thread began the transaction that it is at, in milliseconds since `opened`; [`IDLE`](Self::IDLE) between.
+    at_work_since: AtomicU64,
+}
+
+impl Load {
+    const IDLE: u64 = u64::MAX;
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(Self::IDLE - 1)
+    }
+
+    fn count(&self, store: &Store) {
+        let counted = store
+            .connection()
+            .prepare_cached("SELECT sum(jobs) FROM tally WHERE state IN ('queued', 'running')")
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+        if let Ok(jobs) = counted {
+            self.unfinished.store(jobs.max(0).cast_unsigned(), Ordering::Release);
+        }
+    }
+}
+
 /// The thread's other end.
 pub(super) struct Writer {
     commands: Mutex<Option<mpsc::Sender<Work>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     changes: Arc<watch::Sender<u64>>,
+    load: Arc<Load>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -226,6 +256,10 @@ impl Writer {
         let (commands, mut waiting) = mpsc::channel::<Work>(WAITING);
         let changes = Arc::new(watch::Sender::new(0_u64));
         let announce = Arc::clone(&changes);
+        let load =
+            Arc::new(Load { unfinished: AtomicU64::new(0), opened: Instant::now(), at_work_since: AtomicU64::new(Load::IDLE) });
+        load.count(&store);
+        let told = Arc::clone(&load);
         let path = store.path.clone();
         let thread = std::thread::Builder::new()
             .name("queue-writer".to_owned())
@@ -244,7 +278,10 @@ impl Writer {
                     {
                         batch.push(work);
                     }
+                    told.at_work_since.store(told.now(), Ordering::Release);
                     left = store.run_together(batch);
+                    told.count(&store);
+                    told.at_work_since.store(Load::IDLE, Ordering::Release);
                     if store.changed {
                         announce.send_modify(|version| *version = version.wrapping_add(1));
                     }
@@ -253,7 +290,7 @@ impl Writer {
                 drop(lock);
             })
             .map_err(|error| QueueError::broken(&path, format!("its writer thread cannot be started: {error}")))?;
-        Ok(Writer { commands: Mutex::new(Some(commands)), thread: Mutex::new(Some(thread)), changes })
+        Ok(Writer { commands: Mutex::new(Some(commands)), thread: Mutex::new(Some(thread)), changes, load })
     }
 
     /// Runs a verb in the next transaction. Once it was sent it runs, whether or not the caller waits on.
@@ -302,6 +339,19 @@ impl Writer {
             if receiver.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// Jobs queued or running, as of the last commit.
+    pub(super) fn unfinished(&self) -> u64 {
+        self.load.unfinished.load(Ordering::Acquire)
+    }
+
+    /// How long the transaction under way has taken by now.
+    pub(super) fn at_work_for(&self) -> Duration {
+        match self.load.at_work_since.load(Ordering::Acquire) {
+            Load::IDLE => Duration::ZERO,
+            since => Duration::from_millis(self.load.now().saturating_sub(since)),
         }
     }
 

@@ -40,6 +40,9 @@ pub struct Reading {
     pub items: Vec<Item>,
     pub pairs: Vec<Pair>,
     pub timing_ms: Timing,
+    /// The job of the same account that read the same bytes: this is its reading. Left out where this job read them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<JobId>,
     /// The file ended before the document did. Left out when it did not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
@@ -271,6 +274,7 @@ impl Reading {
             items: Vec::new(),
             pairs: Vec::new(),
             timing_ms,
+            duplicate_of: None,
             truncated,
             warnings: Vec::new(),
         }

@@ -14,9 +14,10 @@ pub mod engine;
 pub mod publish;
 pub mod read;
 pub mod wall;
+mod reuse;
 mod wire;
 
-use crate::account::{Account, AccountName, Priority};
+use crate::account::{Account, AccountName, Duplicates, Priority};
 use crate::accounts::Accounts;
 use crate::crashpoint;
 use crate::document::Limits;
@@ -101,6 +102,7 @@ pub struct Worker {
     parts: Parts,
     readers: Readers,
     health: EngineHealth,
+    duplicates: Duplicates,
 }
 
 impl Worker {
@@ -108,7 +110,13 @@ impl Worker {
     pub fn new(settings: Settings, parts: Parts, readers: Readers) -> Self {
         let states = (0..settings.lanes.max(1)).map(|_| watch::channel(EngineState::Opening).0).collect();
         let health = EngineHealth { states: Arc::new(states), busy: Arc::default() };
-        Worker { settings, parts, readers, health }
+        Worker { settings, parts, readers, health, duplicates: Duplicates::default() }
+    }
+
+    /// What is done with bytes that were read before, for accounts that do not say it themselves.
+    #[must_use]
+    pub fn duplicates(self, duplicates: Duplicates) -> Self {
+        Worker { duplicates, ..self }
     }
 
     #[must_use]
@@ -129,6 +137,7 @@ impl Worker {
                 readers: self.readers.clone(),
                 thread: EngineThread::start(number, self.readers.clone())?,
                 health: self.health.clone(),
+                duplicates: self.duplicates,
                 grace,
                 cancelled: cancelled.subscribe(),
                 priorities: priorities.clone(),
@@ -174,6 +183,7 @@ struct Lane {
     readers: Readers,
     thread: EngineThread,
     health: EngineHealth,
+    duplicates: Duplicates,
     grace: Duration,
     cancelled: broadcast::Receiver<JobId>,
     priorities: Priorities,
@@ -181,6 +191,14 @@ struct Lane {
 
 /// What the queue has been told of accounts; the lanes share it.
 type Priorities = Arc<Mutex<HashMap<AccountName, Priority>>>;
+/// Why the lane did without something that it could do without.
+#[derive(Debug, thiserror::Error)]
+enum LaneTrouble {
+    #[error(transparent)]
+    Queue(QueueError),
+    #[error(transparent)]
+    Panicked(#[from] tokio::task::JoinError),
+}
 
 /// How a run of a job ended, as far as the lane is concerned.
 enum Ended {
@@ -233,6 +251,14 @@ impl Lane {
         matches!(*self.thread.state().borrow(), EngineState::Ready { .. })
     }
 
+    /// The engine's name and models, where it is ready.
+    fn ready_engine(&self) -> Option<(String, Vec<String>)> {
+        match &*self.thread.state().borrow() {
+            EngineState::Ready { name, models } => Some((name.clone(), models.clone())),
+            EngineState::Opening | EngineState::Failed(_) => None,
+        }
+    }
+
     fn follow_engine(&self) {
         let state = self.thread.state().borrow().clone();
         self.health.states[self.number].send_if_modified(|old| {
@@ -246,11 +272,18 @@ impl Lane {
         let job = &lease.job;
         let started = now();
         let waited = started.since(job.received_at);
-        let (outcome, deliveries) = match self.read(&lease, stop).await {
-            Ended::Read(Ok(read)) => match self.finish(&lease, read, stop).await {
-                Some(end) => end,
-                None => return,
-            },
+        let ended = match self.first_reading(&lease).await {
+            Some(read) => Ended::Read(Ok(read)),
+            None => self.read(&lease, stop).await,
+        };
+        let (outcome, deliveries) = match ended {
+            Ended::Read(Ok(read)) => {
+                self.keep_reading(&lease, &read).await;
+                match self.finish(&lease, read, stop).await {
+                    Some(end) => end,
+                    None => return,
+                }
+            }
             Ended::Read(Err(error)) => self.fail(&lease, error.into()).await,
             Ended::Timeout => {
                 let limit = crate::units::Span(self.settings.job_timeout);

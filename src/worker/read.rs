@@ -4,6 +4,7 @@
 //! whatever the document has.
 
 use crate::document::{Content, Document, DocumentError, Format, Limits, Page};
+use crate::job::JobId;
 use crate::ocr::{Engine, EngineError, PageText, page_text};
 use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent, Warning};
 use serde::{Deserialize, Serialize};
@@ -17,14 +18,17 @@ pub struct Read {
     pub pages: Vec<(PageMeta, PageText)>,
     pub warnings: Vec<Warning>,
     pub spent: Spent,
+    /// Whose reading it is, if the same bytes were read before.
+    #[serde(skip)]
+    pub duplicate_of: Option<JobId>,
 }
 
 impl Read {
     /// What the sidecars are rendered from.
     #[must_use]
     pub fn reading(self, facts: &Facts<'_>) -> Reading {
-        let warnings = self.warnings;
-        Reading { warnings, ..Reading::new(facts, self.format, self.engine, self.pages, self.spent) }
+        let (warnings, duplicate_of) = (self.warnings, self.duplicate_of);
+        Reading { warnings, duplicate_of, ..Reading::new(facts, self.format, self.engine, self.pages, self.spent) }
     }
 }
 
@@ -115,7 +119,7 @@ pub fn document(
     }
     let engine = EngineInfo { name: engine.name().to_owned(), models: engine.models() };
     let spent = Spent { decode, total: started.elapsed() };
-    Ok(Read { format: document.format(), engine, pages, warnings, spent })
+    Ok(Read { format: document.format(), engine, pages, warnings, spent, duplicate_of: None })
 }
 
 fn read_image(page: &Page, languages: &[String], engine: &mut dyn Engine) -> Result<PageText, ReadError> {

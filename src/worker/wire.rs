@@ -144,6 +144,7 @@ mod tests {
             pages: vec![(meta, text)],
             warnings: vec![Warning { page: 1, code: "truncated".into(), message: "…".into() }],
             spent: Spent { decode: Duration::from_millis(5), total: Duration::from_secs(1) },
+            duplicate_of: None,
         }
     }
 
