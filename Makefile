@@ -1,7 +1,7 @@
 # README's commands and their parts. Everything that needs preparing prepares itself.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: pyftpdlib-expected help setup setup-crate setup-tests build demo test lint bench bench-ftp bench-accuracy fuzz clean
+.PHONY: pyftpdlib-expected help setup setup-crate setup-tests build demo test lint bench bench-ftp bench-queue bench-accuracy fuzz soak soak-load clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -27,16 +27,24 @@ demo: build ## read real pages over FTP and show what comes out
 
 test: setup-tests ## every test
 	$(CARGO) test --locked --no-fail-fast
+	$(CARGO) test --locked --features crash-points --test crash_points
 
 lint: setup-tests ## format, clippy, licences: warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features crash-points -- -D warnings
 	@scripts/deny
 
 bench: bench-ftp bench-accuracy ## measure on this machine: uploads beside vsftpd, reading against ground truth
 
 bench-ftp: build ## uploads a second, beside vsftpd
 	@bench/ftp.sh
+
+bench-queue: setup ## claims, start-up, status page with a million finished and 100,000 queued jobs
+	$(CARGO) test --release --locked --test queue_scale -- --ignored --nocapture
+
+soak-load: setup ## uploads at full speed for two minutes: memory must stay flat
+	$(CARGO) test --release --locked --test overload -- --ignored --nocapture
 
 bench-accuracy: build ## how well pages are read (needs documents with ground truth)
 	@bench/accuracy.sh
@@ -45,6 +53,12 @@ FUZZ_SECONDS ?= 600
 
 fuzz: setup-crate ## throw hostile clients and damaged documents at it for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test ftp_fuzz --test fuzz_documents -- --ignored
+
+SOAK_KILLS ?= 200
+SOAK_SECONDS ?= 3600
+
+soak: setup-tests ## kill -9 the daemon SOAK_KILLS (200) times under load, and count (SOAK_SECONDS at most)
+	SOAK_KILLS=$(SOAK_KILLS) SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --test soak -- --ignored --nocapture
 
 pyftpdlib-expected: setup-tests ## write the list of pyftpdlib's tests that fail anew
 	PYFTPDLIB_REFRESH=1 $(CARGO) test --locked --test ftp_pyftpdlib

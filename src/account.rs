@@ -34,6 +34,12 @@ pub enum NameError {
     TlsEof(String),
     #[error("\"{0}\" is nothing that a client certificate can be: use required or sufficient")]
     ClientCertificate(String),
+    #[error("\"{0}\" is not a priority: use high, normal or low")]
+    Priority(String),
+    #[error("\"{0}\" is nothing that tells that a file is whole: use quiet, rename or marker")]
+    Arrival(String),
+    #[error("\"{0}\" is nothing to do with the same bytes again: use read or reuse")]
+    Duplicates(String),
     #[error("\"{0}\" is not a SHA-256 fingerprint: write its 64 hexadecimal digits, with colons or without")]
     Fingerprint(String),
 }
@@ -231,6 +237,79 @@ impl FromStr for ClientCertificate {
     }
 }
 
+/// How often an account's jobs get a turn while others wait too: high four times for each of normal, normal
+/// four times for each of low. Nobody is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl FromStr for Priority {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "high" => Ok(Priority::High),
+            "normal" => Ok(Priority::Normal),
+            "low" => Ok(Priority::Low),
+            _ => Err(NameError::Priority(text.to_owned())),
+        }
+    }
+}
+
+/// What tells that a file is whole which arrives otherwise than by FTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrival {
+    /// It has not changed for `watch.quiet`.
+    #[default]
+    Quiet,
+    /// It was renamed after it was last written: its writer gives it its name when it is whole.
+    Rename,
+    /// A file of its name, or of its name without the extension, with `.done` added lies beside it.
+    Marker,
+}
+
+impl FromStr for Arrival {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "quiet" => Ok(Arrival::Quiet),
+            "rename" => Ok(Arrival::Rename),
+            "marker" => Ok(Arrival::Marker),
+            _ => Err(NameError::Arrival(text.to_owned())),
+        }
+    }
+}
+
+/// What is done with bytes that an account has sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Duplicates {
+    /// They are read again.
+    #[default]
+    Read,
+    /// They are answered from the first reading.
+    Reuse,
+}
+
+impl FromStr for Duplicates {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "read" => Ok(Duplicates::Read),
+            "reuse" => Ok(Duplicates::Reuse),
+            _ => Err(NameError::Duplicates(text.to_owned())),
+        }
+    }
+}
+
 /// SHA-256 of a certificate in DER. Written as `AB:CD:…`, read in any case and without colons too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
@@ -304,6 +383,15 @@ pub struct Account {
     /// Its certificates. Empty: one that `ftp.tls.client-ca` signed for the account's name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificate_fingerprints: Vec<Fingerprint>,
+    /// Among the accounts whose jobs wait.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: Priority,
+    /// What tells that its files are whole which arrive otherwise than by FTP.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub arrival: Arrival,
+    /// Absent: as `limits.duplicates` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicates: Option<Duplicates>,
     #[serde(skip)]
     pub created_at: Option<Timestamp>,
 }
@@ -349,6 +437,9 @@ impl Account {
             tls_eof: TlsEof::default(),
             client_certificate: None,
             certificate_fingerprints: Vec::new(),
+            priority: Priority::default(),
+            arrival: Arrival::default(),
+            duplicates: None,
             created_at: None,
         }
     }

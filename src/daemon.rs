@@ -6,8 +6,9 @@
 //! | ftp | connections, uploads under way |
 //! | watch | file events, the rescan's time |
 //! | http | requests |
-//! | worker lanes | due jobs, their engine threads |
+//! | worker lanes | due jobs, their engine threads (each has an engine process) |
 //! | outbox | due deliveries, the relay |
+//! | retention | its minute, where anything is not kept for ever |
 //! | this one | SIGTERM, SIGINT, SIGHUP |
 //!
 //! Order of the stop: doors first (nothing new comes in; uploads under way end), then the worker (the
@@ -23,11 +24,12 @@ use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
-use crate::queue::{GivenUp, QueueError};
+use crate::queue::{QueueError, WithoutHolder};
 use crate::spool::{Spool, SpoolError};
 use crate::units::{ByteSize, Timestamp};
+use crate::upkeep::retention::Retention;
 use crate::watch::{self, Watch};
-use crate::worker::engine::{EngineFactory, EngineState};
+use crate::worker::engine::{EngineState, Readers};
 use crate::worker::{EngineHealth, Parts, Settings, Worker, publish};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -85,19 +87,19 @@ pub fn accounts(config: &Config) -> Result<Accounts, AccountsError> {
     }
 }
 
-/// What is done about a job that the queue itself gives up; there is no worker that could.
-fn given_up(spool: Spool, homes: Homes, accounts: Accounts, mail: bool) -> GivenUp {
+/// What is done about a job that changes while no worker holds it.
+pub(crate) fn without_holder(spool: Spool, homes: Homes, accounts: Accounts, mail: bool) -> WithoutHolder {
     Box::new(move |job, is_newest| {
         let account = accounts.find(&job.account).unwrap_or_else(|error| {
-            tracing::warn!(job.id = %job.id, account.name = %job.account, %error, "nobody can be told that the job is given up: the account cannot be looked up");
+            tracing::warn!(job.id = %job.id, account.name = %job.account, %error, "nobody can be told of the job: the account cannot be looked up");
             None
         });
-        publish::given_up(&spool, &homes, job, is_newest, account.as_ref(), mail)
+        publish::without_holder(&spool, &homes, job, is_newest, account.as_ref(), mail)
     })
 }
 
 /// Runs until told to stop. `ready` is called once every door is open.
-pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: impl FnOnce(Addresses)) -> Result<(), SetupError> {
+pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnOnce(Addresses)) -> Result<(), SetupError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SetupError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SetupError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(SetupError::Signals)?;
@@ -108,16 +110,16 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
     let accounts = accounts(&config)?;
     let spool = Spool::open(&config.spool())?;
     let homes = Homes::open(&config.homes())?;
-    let given_up = given_up(spool.clone(), homes.clone(), accounts.clone(), config.mail.is_some());
+    let hook = without_holder(spool.clone(), homes.clone(), accounts.clone(), config.mail.is_some());
     // The queue holds the lock that keeps a second daemon out: only then may anything be swept.
-    let queue = SqliteQueue::open_with(&config.database(), config.retry_policy(), given_up)?;
+    let queue = SqliteQueue::open_with(&config.database(), config.retry_policy(), hook)?;
     let ledger = SqliteLedger::open(&config.database())?;
     let swept = spool.sweep()?;
     if swept > 0 {
         tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
     }
     let logins = Logins::new(accounts.clone());
-    let intake = Intake::new(spool.clone(), homes.clone(), queue.clone(), config.intake_limits());
+    let intake = Intake::at_most(spool.clone(), homes.clone(), queue.clone(), config.intake_limits(), config.limits.max_queued);
 
     // Carrying.
     let mailer = config.mail.as_ref().map(Mailer::new).transpose()?;
@@ -135,7 +137,7 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
         homes: homes.clone(),
         accounts: accounts.clone(),
     };
-    let worker = Worker::new(settings, parts, factory);
+    let worker = Worker::new(settings, parts, readers).duplicates(config.limits.duplicates);
 
     // Doors: every port is taken before anything runs.
     let rooms = Rooms { logins: logins.clone(), homes: homes.clone(), intake: intake.clone(), ledger: ledger.clone() };
@@ -145,7 +147,7 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
     let vitals = Health {
         engine: worker.health(),
         watch: watch.as_ref().map(Watch::health),
-        rescan: config.watch.rescan.0,
+        watch_settings: config.watch,
         spool: spool.clone(),
         floor: config.limits.min_free_space.0,
         ftp: ftp.stats(),
@@ -157,12 +159,17 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
     let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr(), ftps: ftp.implicit_addr() };
     let certificates = ftp.certificates();
 
+    let retention = config
+        .retention()
+        .map(|ages| Retention::new(ages, config.database(), queue.clone(), ledger.clone(), spool.clone(), intake.clone()));
+
     let (close_doors, doors) = flag::channel(false);
     let (stop_work, working) = flag::channel(false);
     let (stop_mail, mailing) = flag::channel(false);
     let (stop_http, showing) = flag::channel(false);
     let grace = config.shutdown_grace.0;
     let ftp = tokio::spawn(ftp.run(raised(doors.clone()), grace));
+    let retention = retention.map(|retention| tokio::spawn(retention.run(raised(doors.clone()))));
     let watch = watch.map(|watch| tokio::spawn(watch.run(raised(doors))));
     let worker = tokio::spawn(worker.run(working, grace));
     let outbox = mailer.map(|mailer| tokio::spawn(Outbox::new(queue.clone(), spool, mailer).run(raised(mailing))));
@@ -194,6 +201,9 @@ pub async fn run(config: Config, lanes: usize, factory: EngineFactory, ready: im
     ended("ftp", limit, ftp).await;
     if let Some(watch) = watch {
         ended("watch", LAST_WAIT, watch).await;
+    }
+    if let Some(retention) = retention {
+        ended("retention", LAST_WAIT, retention).await;
     }
     if let Some(Err(error)) = ended("worker", limit, worker).await {
         return Err(SetupError::Threads(error));
@@ -258,7 +268,7 @@ fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
 struct Health {
     engine: EngineHealth,
     watch: Option<watch::Health>,
-    rescan: Duration,
+    watch_settings: watch::Settings,
     spool: Spool,
     floor: u64,
     ftp: Arc<crate::ftp::Stats>,
@@ -291,14 +301,31 @@ impl Health {
 
     fn watch_part(&self, health: &watch::Health) -> Part {
         let now = Timestamp::from_system(SystemTime::now());
-        match health.report().last_scan.map(|last| now.since(last)) {
-            // Two rescans late, and then some for large homes: something hangs.
-            Some(age) if age <= self.rescan * 3 + Duration::from_secs(60) => {
-                Part { name: "watcher", ok: true, detail: format!("last scan {} s ago", age.as_secs()) }
-            }
-            Some(age) => Part { name: "watcher", ok: false, detail: format!("no scan for {} s", age.as_secs()) },
-            None => Part { name: "watcher", ok: true, detail: "first scan under way".to_owned() },
-        }
+        let (report, settings) = (health.report(), self.watch_settings);
+        let age = |at: Option<Timestamp>| at.or(report.since).map_or(Duration::ZERO, |at| now.since(at));
+        let (scanned, seen) = (age(report.last_scan), age(report.last_seen));
+        let way = match (report.events, report.limited) {
+            (true, false) => "sees changes as they happen",
+            (true, true) => "sees changes in some folders as they happen, the kernel has no watches for the others",
+            (false, _) => "finds changes by scans alone",
+        };
+        let saw = match report.last_seen {
+            Some(_) => format!("saw its own file change {} s ago", seen.as_secs()),
+            None => format!("has not seen its own file change in {} s", seen.as_secs()),
+        };
+        let scan = match report.last_scan {
+            Some(_) => format!("last scan {} s ago", scanned.as_secs()),
+            None => "first scan under way".to_owned(),
+        };
+        // Two rescans late, and then some for large homes: something hangs.
+        let late = report.last_scan.is_some() && scanned > settings.rescan.0 * 3 + Duration::from_secs(60);
+        let blind = seen > settings.blind_after();
+        let verdict = match (blind, late) {
+            (true, _) => "blind: ",
+            (false, true) => "late: ",
+            (false, false) => "",
+        };
+        Part { name: "watcher", ok: !blind && !late, detail: format!("{verdict}{way}; {saw}; {scan}") }
     }
 }
 

@@ -26,7 +26,14 @@ const APPLICATION_ID: i64 = 0x696e_6b70;
 
 /// Schema changes in order; the file's `user_version` says how many it has seen. Never edit one that
 /// was released: add another.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
+];
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,6 +48,8 @@ pub fn open(path: &Path) -> Result<Connection, DatabaseError> {
     )?;
     connection.busy_timeout(PATIENCE)?;
     check_ours(&connection, path)?;
+    // Only of effect before the first table is made: what retention frees can be given back to the disk.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     enter_wal(&connection)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -67,6 +76,43 @@ pub fn open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
         )),
         _ => Ok(connection),
     }
+}
+
+/// A copy of the whole database as it stands at one instant, at `to`, which must not be there yet; fsynced.
+/// Neither readers nor the writer wait for it.
+pub fn snapshot(from: &Path, to: &Path) -> Result<(), DatabaseError> {
+    let source = open_to_read(from)?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)
+        .map_err(|error| DatabaseError::Unusable(format!("{} cannot be made: {error}", to.display())))?;
+    let mut target = Connection::open_with_flags(to, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    target.pragma_update(None, "synchronous", "FULL")?;
+    {
+        let backup = rusqlite::backup::Backup::new(&source, &mut target)?;
+        // In one step: between steps a writer in another process would make it begin anew, for ever.
+        let mut tries = 0;
+        while !matches!(backup.step(-1)?, rusqlite::backup::StepResult::Done) {
+            tries += 1;
+            if tries > 100 {
+                return Err(DatabaseError::Unusable("it is locked for too long to be copied".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    // The copy lies alone: nothing of it waits in a file beside it.
+    target.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0))?;
+    Ok(())
+}
+
+/// What SQLite itself finds wrong with the file: empty if nothing.
+pub fn faults(path: &Path) -> Result<Vec<String>, DatabaseError> {
+    let connection = open_to_read(path)?;
+    let mut statement = connection.prepare("PRAGMA integrity_check(20)")?;
+    let told = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(told.into_iter().filter(|line| line != "ok").collect())
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<usize> {

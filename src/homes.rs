@@ -6,6 +6,7 @@
 //! clients' own deletes, renames and folders go through `ftp`.
 
 use crate::account::{AccountName, VirtualPath};
+use crate::crashpoint;
 use crate::job::FileIdentity;
 use crate::spool::{self, Staged};
 use cap_std::ambient_authority;
@@ -18,6 +19,10 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+mod arrivals;
+
+pub use arrivals::Times;
 
 /// By what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +158,9 @@ impl Homes {
             Err(Errno::XDEV) => copy_in(&folder, path.file_name(), &staged).map_err(named("written"))?,
             Err(errno) => return Err(named("written")(errno.into())),
         };
+        crashpoint::here("home-renamed");
         sync(&folder).map_err(named("synced"))?;
+        crashpoint::here("home-synced");
         Ok(identity)
     }
 

@@ -15,18 +15,20 @@
 //! stops listening.
 
 use crate::account::{AccountName, VirtualPath};
+use crate::crashpoint;
 use crate::homes::{HomeError, Homes};
 use crate::job::{Door, FileIdentity, JobId, SpoolKey};
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{NewJob, Queue, QueueError};
 use crate::sidecar::names;
 use crate::spool::{self, Spool, SpoolError, Staged, Staging};
-use crate::units::Timestamp;
+use crate::units::{Span, Timestamp};
 use slots::{Slot, Slots};
 use std::future::Future;
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 mod slots;
 
@@ -66,6 +68,12 @@ pub enum Accepted {
 pub enum IntakeError {
     #[error("less than {floor} bytes are free on the disk: nothing is accepted until there is room")]
     NoSpace { floor: u64 },
+    /// Full of work, for now.
+    #[error("{unfinished} uploads are not read yet, as many as limits.max-queued allows: try again in {again}")]
+    Full { unfinished: u64, again: Span },
+    /// The disk does not keep up, for now.
+    #[error("the disk has not answered for {since}: try again in {again}")]
+    Slow { since: Span, again: Span },
     #[error("the upload is larger than the {limit} bytes allowed by limits.max-upload")]
     TooLarge { limit: u64 },
     #[error(transparent)]
@@ -75,6 +83,11 @@ pub enum IntakeError {
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
+
+/// When who is refused for want of capacity may come again: a queue is not worked off in a moment.
+const AGAIN: Span = Span(Duration::from_secs(60));
+/// A commit that takes longer than this means that more work would only wait for it in memory.
+const SLOW_DISK: Duration = Duration::from_secs(3);
 
 /// Suffixes of what lies beside a file that was read: the `.json` first, since its being there says
 /// that all are; the first three are made of every file.
@@ -91,6 +104,9 @@ struct Inner {
     homes: Homes,
     queue: SqliteQueue,
     limits: Limits,
+    max_queued: u64,
+    /// Whether the log knows that nothing is taken for now.
+    overloaded: AtomicBool,
     slots: Arc<Slots>,
     /// Each id is higher than the one before, also within a millisecond.
     ids: Mutex<ulid::Generator>,
@@ -105,8 +121,17 @@ impl std::fmt::Debug for Intake {
 impl Intake {
     #[must_use]
     pub fn new(spool: Spool, homes: Homes, queue: SqliteQueue, limits: Limits) -> Self {
+        Self::at_most(spool, homes, queue, limits, u64::MAX)
+    }
+
+    /// One that takes nothing new while so many jobs or more are not finished. Uploads that are under way when
+    /// that number is reached still come in: there are no more of them than sessions.
+    #[must_use]
+    pub fn at_most(spool: Spool, homes: Homes, queue: SqliteQueue, limits: Limits, max_queued: u64) -> Self {
         let (slots, ids) = (Arc::default(), Mutex::new(ulid::Generator::new()));
-        Intake { inner: Arc::new(Inner { spool, homes, queue, limits, slots, ids }) }
+        Intake {
+            inner: Arc::new(Inner { spool, homes, queue, limits, max_queued, overloaded: AtomicBool::new(false), slots, ids }),
+        }
     }
 
     #[must_use]
@@ -114,13 +139,15 @@ impl Intake {
         self.inner.limits
     }
 
-    /// Room for a new upload: refused below `min-free-space`. Blocking (one statvfs, one open).
+    /// Room for a new upload: refused below `min-free-space`, and while the queue is full or the disk too slow. Blocking (one statvfs, one open).
     pub fn begin(&self) -> Result<Staging, IntakeError> {
         self.inner.begin()
     }
 
-    /// Refused where so many bytes more would take the disk below `min-free-space`. Blocking.
+    /// Refused where so many bytes more would take the disk below `min-free-space`, and where no upload is taken
+    /// at all for now. Blocking.
     pub fn has_room_for(&self, bytes: u64) -> Result<(), IntakeError> {
+        self.inner.check_capacity()?;
         self.inner.check_space(bytes)
     }
 
@@ -156,6 +183,56 @@ impl Intake {
     pub async fn renamed(&self, account: &AccountName, from: &VirtualPath, to: &VirtualPath) -> Result<Accepted, IntakeError> {
         let (inner, account, from, to) = (Arc::clone(&self.inner), account.clone(), from.clone(), to.clone());
         to_its_end(async move { inner.renamed(account, from, to).await }).await
+    }
+
+    /// Retention: removes the file under this name if it is still one that `is_ours` knows; a client's newer one
+    /// is not. False if something else lies there. Whatever comes in under the name waits meanwhile.
+    pub async fn remove_original(
+        &self,
+        account: &AccountName,
+        path: &VirtualPath,
+        is_ours: impl Fn(&FileIdentity) -> bool + Send + 'static,
+    ) -> Result<bool, IntakeError> {
+        let (inner, account, path) = (Arc::clone(&self.inner), account.clone(), path.clone());
+        let slot = inner.slots.enter(&account, &path).await;
+        blocking(move || {
+            let removed = match inner.homes.identity(&account, &path)? {
+                Some(found) if is_ours(&found) => inner.homes.remove(&account, &path)?,
+                Some(_) => false,
+                None => true,
+            };
+            drop(slot);
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Retention: removes what lies beside this name and was not changed after `written_before`: what was, is its
+    /// client's by now. Answers how many.
+    pub async fn remove_sidecars(
+        &self,
+        account: &AccountName,
+        path: &VirtualPath,
+        written_before: Timestamp,
+    ) -> Result<usize, IntakeError> {
+        let (inner, account, path) = (Arc::clone(&self.inner), account.clone(), path.clone());
+        let slot = inner.slots.enter(&account, &path).await;
+        blocking(move || {
+            let limit = i128::from(written_before.0) * 1_000_000;
+            let mut old = Vec::new();
+            for suffix in SIDECARS {
+                // A `.pdf` or `.md` beside a file may be a document of its own.
+                if names::is_sidecar(path.beside(suffix).file_name(), &|_| true)
+                    && inner.homes.identity(&account, &path.beside(suffix))?.is_some_and(|found| found.modified_ns <= limit)
+                {
+                    old.push(suffix);
+                }
+            }
+            let removed = inner.homes.remove_beside(&account, &path, &old)?;
+            drop(slot);
+            Ok(removed)
+        })
+        .await
     }
 
     /// A client gives a file (or folder) another time of modification. Its jobs know it by the new one too
@@ -209,8 +286,27 @@ enum Looked {
 
 impl Inner {
     fn begin(&self) -> Result<Staging, IntakeError> {
+        self.check_capacity()?;
         self.check_space(0)?;
         Ok(self.spool.stage()?)
+    }
+
+    fn check_capacity(&self) -> Result<(), IntakeError> {
+        let (unfinished, since) = (self.queue.unfinished(), self.queue.at_work_for());
+        let refusal = if unfinished >= self.max_queued {
+            Err(IntakeError::Full { unfinished, again: AGAIN })
+        } else if since > SLOW_DISK {
+            Err(IntakeError::Slow { since: Span(Duration::from_secs(since.as_secs())), again: AGAIN })
+        } else {
+            Ok(())
+        };
+        // Once, and not for each of a thousand refusals.
+        match (&refusal, self.overloaded.swap(refusal.is_err(), Ordering::AcqRel)) {
+            (Err(error), false) => tracing::warn!(%error, "no uploads are taken for now"),
+            (Ok(()), true) => tracing::info!("uploads are taken again"),
+            _ => {}
+        }
+        refusal
     }
 
     fn check_space(&self, bytes: u64) -> Result<(), IntakeError> {
@@ -242,6 +338,7 @@ impl Inner {
         let (id, bytes) = (job.id, job.bytes);
         match self.queue.enqueue(job).await {
             Ok(id) => {
+                crashpoint::here("job-committed");
                 tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "an upload was accepted");
                 Ok(Accepted::Job(id))
             }
@@ -283,6 +380,7 @@ impl Inner {
         if let Err(error) = self.homes.remove_beside(&account, &path, stale) {
             tracing::warn!(account.name = %account, %error, "a stale sidecar stays until the new one replaces it");
         }
+        crashpoint::here("stale-removed");
         Ok(key.map(|key| Placed { job: self.new_job(account, path, key, identity, door), replaced }))
     }
 
@@ -320,6 +418,7 @@ impl Inner {
         let (account, bytes) = (job.account.clone(), job.bytes);
         let accepted = match self.queue.enqueue_unless_known(job).await? {
             Ok(id) => {
+                crashpoint::here("job-committed");
                 tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "a file was taken");
                 Accepted::Job(id)
             }
@@ -362,6 +461,7 @@ impl Inner {
             return not_now;
         }
         let key = self.spool.keep(&staging.finish()?)?;
+        crashpoint::here("file-copied");
         Ok(Looked::Spooled { key, identity })
     }
 

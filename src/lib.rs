@@ -9,7 +9,7 @@
 //! HTTP POST ─► (to come) ──┘                └───► queue   row durable ─► 226
 //!                                                  │ Lease
 //!                                                  ▼
-//!    document ◄─ bytes ─ worker ─ Page ─► engine thread ─ PageText ─► sidecar ─ bytes ─► publish ─► home
+//!    document ◄─ bytes ─ worker ─────► engine process ──── Reading ─► sidecar ─ bytes ─► publish ─► home
 //!                                                  │ Outcome { deliveries }   one transaction: job done + outbox rows
 //!                                                  ▼
 //!                                                queue ─ Delivery ─► delivery/mail ─► relay
@@ -20,6 +20,7 @@
 //!
 //! | rank | room | owns |
 //! |---|---|---|
+//! | 0 | [`crashpoint`] | where a test may have the process die; nothing in what is shipped |
 //! | 0 | [`units`] | byte sizes, durations and instants as people write them |
 //! | 1 | [`account`] | who may come in: names, roles, limits, credential hashes |
 //! | 1 | [`document`] | bytes to upright page images, every limit checked before it allocates |
@@ -35,6 +36,7 @@
 //! | 6 | [`intake`] | the only way in: upload to spool to queue |
 //! | 6 | [`worker`] | claim, read, publish, settle |
 //! | 6 | [`delivery`] | the outbox loop and mail |
+//! | 7 | [`upkeep`] | backup, the proof that rows and bytes belong together, retention |
 //! | 7 | [`ftp`], [`watch`], [`http`] | the doors |
 //! | 8 | [`config`] | composes each room's settings; no room imports it |
 //! | 9 | [`daemon`] | builds every part, starts in order, stops in order |
@@ -51,6 +53,7 @@
 //!   limit checked before it allocates.
 #![forbid(unsafe_code)]
 
+pub mod crashpoint;
 pub mod units;
 pub mod account;
 pub mod document;
@@ -66,6 +69,7 @@ pub mod accounts;
 pub mod intake;
 pub mod worker;
 pub mod delivery;
+pub mod upkeep;
 pub mod ftp;
 pub mod watch;
 pub mod http;

@@ -10,13 +10,15 @@
 //! ever replace files; a local program that writes *into* one spoils the kept bytes, which
 //! [`Spool::read`] notices, since it checks them against their name.
 
+use crate::crashpoint;
 use crate::job::{FileIdentity, SpoolKey};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 /// By what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,8 @@ pub(crate) const CHUNK: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct Spool {
     root: Arc<Path>,
+    /// Held while bytes are linked, and while old ones are looked at and removed.
+    gate: Arc<Mutex<()>>,
 }
 
 /// A file that goes with its owner.
@@ -135,7 +139,7 @@ impl Spool {
         if made {
             sync_folder(root).map_err(SpoolError::io(root, "synced"))?;
         }
-        Ok(Spool { root: root.into() })
+        Ok(Spool { root: root.into(), gate: Arc::default() })
     }
 
     fn incoming(&self) -> PathBuf {
@@ -160,6 +164,7 @@ impl Spool {
         // The file keeps its mode when it is renamed into the home; nobody else enters `incoming`.
         let file =
             OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path).map_err(SpoolError::io(&path, "made"))?;
+        crashpoint::here("staging-made");
         Ok(Staging { file, hidden: Hidden::new(path), hash: Sha256::new(), bytes: 0 })
     }
 
@@ -183,18 +188,25 @@ impl Spool {
     pub fn link(&self, staged: &Staged) -> Result<SpoolKey, SpoolError> {
         let key = staged.key;
         let target = self.path(&key);
-        match fs::hard_link(staged.path(), &target) {
+        let linked = {
+            let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+            fs::hard_link(staged.path(), &target)
+        };
+        match linked {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if !holds(&target, &key, staged.bytes())? {
                     tracing::warn!(spool.key = %key, "spooled bytes were spoiled; the same bytes came again and replace them");
                     self.replace(staged, &target)?;
+                } else {
+                    self.renew(staged, &target)?;
                 }
             }
             Err(error) if is_full(&error) => return Err(SpoolError::NoSpace { path: target }),
             // Not every file system has hard links.
             Err(_) => self.replace(staged, &target)?,
         }
+        crashpoint::here("spool-linked");
         Ok(key)
     }
 
@@ -203,7 +215,40 @@ impl Spool {
     pub fn sync(&self, key: &SpoolKey) -> Result<(), SpoolError> {
         let path = self.path(key);
         let folder = path.parent().expect("a spooled file lies in a folder");
-        sync_folder(folder).map_err(SpoolError::io(folder, "synced"))
+        sync_folder(folder).map_err(SpoolError::io(folder, "synced"))?;
+        crashpoint::here("spool-synced");
+        Ok(())
+    }
+
+    /// Bytes that were there already are put there anew, so that [`remove`](Self::remove) sees how young the
+    /// wish to keep them is, whoever it was about to remove them for.
+    fn renew(&self, staged: &Staged, target: &Path) -> Result<(), SpoolError> {
+        let link = self.incoming().join(ulid::Ulid::generate().to_string());
+        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::hard_link(staged.path(), &link).map_err(SpoolError::io(&link, "made"))?;
+        let hidden = Hidden::new(link);
+        // Of the same file it does nothing; then the link goes with its owner.
+        fs::rename(&hidden.path, target).map_err(SpoolError::io(target, "written"))
+    }
+
+    /// Removes the bytes of `key`, unless somebody kept them within the last `margin`: that somebody's row may
+    /// still be about to be committed. The caller knows that no row wants them. True if they are gone.
+    pub fn remove(&self, key: &SpoolKey, margin: Duration) -> Result<bool, SpoolError> {
+        let path = self.path(key);
+        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match fs::metadata(&path) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+            Err(error) => return Err(SpoolError::io(&path, "read")(error)),
+        };
+        // The time of the inode's last change: linking is one.
+        let changed = Duration::new(found.ctime().try_into().unwrap_or(0), found.ctime_nsec().try_into().unwrap_or(0));
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if now.saturating_sub(changed) < margin {
+            return Ok(false);
+        }
+        fs::remove_file(&path).map_err(SpoolError::io(&path, "removed"))?;
+        Ok(true)
     }
 
     /// Puts a copy of the staged bytes at `target`, whole or not at all.
@@ -223,6 +268,42 @@ impl Spool {
     #[must_use]
     pub fn path(&self, key: &SpoolKey) -> PathBuf {
         self.root.join(format!("{:02x}", key.0[0])).join(key.to_string())
+    }
+
+    /// Every kept file by its key, and every other file, which nobody has kept: staged ones, and what does not
+    /// belong into the spool.
+    pub fn walk(&self, kept: &mut dyn FnMut(SpoolKey), others: &mut dyn FnMut(PathBuf)) -> Result<(), SpoolError> {
+        let listed = |path: &Path| -> Result<Vec<PathBuf>, SpoolError> {
+            let entries = fs::read_dir(path).map_err(SpoolError::io(path, "listed"))?;
+            entries.map(|entry| Ok(entry.map_err(SpoolError::io(path, "listed"))?.path())).collect()
+        };
+        for folder in listed(&self.root)? {
+            if !folder.is_dir() {
+                others(folder);
+                continue;
+            }
+            for path in listed(&folder)? {
+                let key = path.file_name().and_then(|name| name.to_str()).and_then(SpoolKey::from_hex);
+                match key.filter(|key| self.path(key) == path) {
+                    Some(key) => kept(key),
+                    None => others(path),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the bytes of `key` are there and the accepted ones; reads them, in bounded memory.
+    pub fn verify(&self, key: &SpoolKey) -> Result<(), SpoolError> {
+        let path = self.path(key);
+        let bytes = match fs::metadata(&path) {
+            Ok(found) => found.len(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(SpoolError::Lost { key: *key, what: "not there" });
+            }
+            Err(error) => return Err(SpoolError::io(&path, "read")(error)),
+        };
+        if holds(&path, key, bytes)? { Ok(()) } else { Err(SpoolError::Lost { key: *key, what: "damaged" }) }
     }
 
     /// All bytes of `key`, checked against the key while they are read.
@@ -256,18 +337,23 @@ fn make_folder(path: &Path) -> Result<bool, SpoolError> {
 
 /// Whether the file holds the bytes of this key.
 fn holds(path: &Path, key: &SpoolKey, bytes: u64) -> Result<bool, SpoolError> {
-    let mut file = File::open(path).map_err(SpoolError::io(path, "read"))?;
+    let file = File::open(path).map_err(SpoolError::io(path, "read"))?;
     if file.metadata().map_err(SpoolError::io(path, "read"))?.len() != bytes {
         return Ok(false);
     }
+    Ok(key_of(file).map_err(SpoolError::io(path, "read"))? == *key)
+}
+
+/// The key of what can be read, in bounded memory.
+pub(crate) fn key_of(mut source: impl Read) -> io::Result<SpoolKey> {
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     loop {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok(hash.finalize()[..] == key.0),
+        match source.read(&mut chunk) {
+            Ok(0) => return Ok(SpoolKey(hash.finalize().into())),
             Ok(read) => hash.update(&chunk[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(SpoolError::io(path, "read")(error)),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -299,9 +385,11 @@ impl Staging {
     /// Fsyncs the file and ends the hash.
     pub fn finish(self) -> Result<Staged, SpoolError> {
         let path = &self.hidden.path;
+        crashpoint::here("staging-written");
         // Not `sync_data`: the time of modification is part of the file's identity.
         self.file.sync_all().map_err(SpoolError::io(path, "synced"))?;
         let identity = identity_of(&self.file.metadata().map_err(SpoolError::io(path, "read"))?);
+        crashpoint::here("staging-synced");
         Ok(Staged { hidden: self.hidden, key: SpoolKey(self.hash.finalize().into()), identity })
     }
 }

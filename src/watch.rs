@@ -1,9 +1,10 @@
 //! The door without a protocol: files that are put into a home by `cp`, `scp`, SMB or a mount.
 //!
-//! Scans all homes at start and every `rescan`; what the kernel reports in between (inotify, through
-//! `notify`) only makes it look sooner. Events are hints, the scan is the truth: lost ones, and file
-//! systems that have none, cost time and nothing else. A file counts as complete when two looks that
-//! lie at least `quiet` apart see the same size and time of modification; then `intake` takes it.
+//! Scans all homes at start and every `rescan`; what the kernel reports in between ([`events`]) only makes it
+//! look sooner. Events are hints, the scan is the truth: lost ones, folders beyond the kernel's limit of
+//! watches, and file systems that have none cost time and nothing else. What tells that a file is whole is
+//! its account's [`Arrival`](crate::account::Arrival): it stayed the same for `quiet`, it was renamed, or a marker lies beside it;
+//! then `intake` takes it. That the watch still sees is shown by a file of its own ([`canary`]).
 //!
 //! Writes nothing into homes. What came through another door is known by its identity and skipped;
 //! homes of accounts that are no longer there are left alone.
@@ -13,17 +14,17 @@ use crate::homes::Homes;
 use crate::intake::Intake;
 use crate::queue::sqlite::SqliteLedger;
 use crate::units::{Span, Timestamp};
-use notify::event::{AccessKind, AccessMode, MetadataKind, ModifyKind};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use events::{Events, Hint, Signals};
 use patrol::Patrol;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
+mod canary;
+mod events;
 mod patrol;
 
 /// `[watch]` of the configuration.
@@ -36,11 +37,69 @@ pub struct Settings {
     pub quiet: Span,
     /// The time from one scan to the next.
     pub rescan: Span,
+    /// Whether the scans alone look, without the kernel's events.
+    pub poll: Poll,
+    /// The time from one change of its own file to the next, which it must see.
+    pub canary: Span,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { enabled: true, quiet: Span(Duration::from_secs(2)), rescan: Span(Duration::from_secs(60)) }
+        Settings {
+            enabled: true,
+            quiet: Span(Duration::from_secs(2)),
+            rescan: Span(Duration::from_secs(60)),
+            poll: Poll::default(),
+            canary: Span(Duration::from_secs(30)),
+        }
+    }
+}
+
+impl Settings {
+    /// A watch that has not seen its own file change for this long is blind.
+    #[must_use]
+    pub fn blind_after(&self) -> Duration {
+        self.canary.0 * 3 + Duration::from_secs(15)
+    }
+}
+
+/// Whether the scans alone look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Poll {
+    /// Where the homes lie on a network's file system.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Serialize for Poll {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Poll::Auto => serializer.serialize_str("auto"),
+            Poll::Always => serializer.serialize_bool(true),
+            Poll::Never => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Poll {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Said {
+            Yes(bool),
+            Word(String),
+        }
+        // By environment all of it is text.
+        match Said::deserialize(deserializer) {
+            Ok(Said::Yes(true)) => Ok(Poll::Always),
+            Ok(Said::Yes(false)) => Ok(Poll::Never),
+            Ok(Said::Word(word)) if word == "auto" => Ok(Poll::Auto),
+            Ok(Said::Word(word)) if word == "true" => Ok(Poll::Always),
+            Ok(Said::Word(word)) if word == "false" => Ok(Poll::Never),
+            _ => Err(serde::de::Error::custom("this is neither true nor false nor \"auto\"")),
+        }
     }
 }
 
@@ -54,12 +113,18 @@ const TAKEN_AT_ONCE: usize = 16;
 /// How the watch is doing, for `/readyz`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
+    /// When it began.
+    pub since: Option<Timestamp>,
     /// When the last scan of all homes ended well.
     pub last_scan: Option<Timestamp>,
+    /// When it last saw its own file change.
+    pub last_seen: Option<Timestamp>,
     /// Why the last scan, or the last file, could not be dealt with.
     pub error: Option<String>,
     /// Whether the kernel's events make it look sooner than the next scan.
     pub events: bool,
+    /// Whether the kernel has too few watches, so that some folders wait for the scans.
+    pub limited: bool,
     /// Files seen and not yet known to be complete.
     pub waiting: usize,
 }
@@ -81,11 +146,15 @@ impl Health {
     }
 }
 
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}
+
 /// The watch over all homes.
 #[derive(Debug)]
 pub struct Watch {
     settings: Settings,
-    root: PathBuf,
+    homes: Homes,
     patrol: Patrol,
     health: Health,
 }
@@ -94,9 +163,8 @@ impl Watch {
     #[must_use]
     pub fn new(settings: Settings, homes: Homes, accounts: Accounts, intake: Intake, ledger: SqliteLedger) -> Self {
         let health = Health::default();
-        let root = homes.root().to_owned();
-        let patrol = Patrol::new(settings.quiet.0, homes, accounts, intake, ledger, health.clone());
-        Watch { settings, root, patrol, health }
+        let patrol = Patrol::new(settings.quiet.0, homes.clone(), accounts, intake, ledger, health.clone());
+        Watch { settings, homes, patrol, health }
     }
 
     /// How it is doing, now and later.
@@ -112,48 +180,38 @@ impl Watch {
             shutdown.await;
             return;
         }
-        let Watch { settings, root, mut patrol, health } = self;
+        let Watch { settings, homes, mut patrol, health } = self;
+        health.update(|report| report.since = Some(now()));
         let (sender, mut hints) = mpsc::channel(HINTS);
-        let missed = Arc::new(AtomicBool::new(false));
-        // Before the first scan, so that nothing falls between the two. Kept until the end: dropped, it is silent.
-        let starting = tokio::task::spawn_blocking({
-            let (root, missed) = (root.clone(), Arc::clone(&missed));
-            move || start_events(&root, sender, missed)
-        });
-        let mut events = tokio::select! {
+        // Before the first scan, so that nothing falls between the two.
+        let mut lookout = tokio::select! {
             biased;
             () = &mut shutdown => return,
-            started = starting => match started {
-                Ok(Ok(watcher)) => Some(watcher),
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "the kernel reports no new files; the scans find them");
-                    None
-                }
-                Err(_) => None,
-            },
+            lookout = Lookout::open(settings, homes, sender, health.clone()) => lookout,
         };
-        health.update(|report| report.events = events.is_some());
-
         let mut next_scan = Instant::now();
+        let mut next_touch = Instant::now();
         let mut paths = Vec::new();
         loop {
-            let wake = patrol.next_due().map_or(next_scan, |due| due.min(next_scan));
+            let wake = patrol.next_due().map_or(next_scan, |due| due.min(next_scan)).min(next_touch);
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 () = tokio::time::sleep_until(wake.into()) => {}
-                received = hints.recv_many(&mut paths, HINTS_AT_ONCE), if events.is_some() => if received == 0 {
-                    tracing::warn!("the kernel's reports of new files have ended; the scans find them");
-                    events = None;
-                    health.update(|report| report.events = false);
-                }
+                // Never closed: the lookout has a sender too.
+                _ = hints.recv_many(&mut paths, HINTS_AT_ONCE) => {}
             }
-            let mut look_again = missed.swap(false, Ordering::AcqRel);
+            let mut look_again = lookout.missed();
             let work = async {
                 if !paths.is_empty() {
                     look_again |= patrol.hinted(std::mem::take(&mut paths), Instant::now()).await;
                 }
+                if Instant::now() >= next_touch {
+                    look_again |= lookout.touch().await;
+                    next_touch = Instant::now() + settings.canary.0;
+                }
                 if Instant::now() >= next_scan {
+                    lookout.watch_the_rest().await;
                     let more = patrol.scan(Instant::now()).await;
                     next_scan = Instant::now() + if more { settings.quiet.0 } else { settings.rescan.0 };
                 }
@@ -171,38 +229,150 @@ impl Watch {
     }
 }
 
-/// Reports paths that may have news; never waits. Blocking: it walks the folders that are there.
-fn start_events(root: &Path, hints: mpsc::Sender<PathBuf>, missed: Arc<AtomicBool>) -> notify::Result<RecommendedWatcher> {
-    let handler = move |event: notify::Result<notify::Event>| match event {
-        Ok(event) if event.need_rescan() => missed.store(true, Ordering::Release),
-        Ok(event) if is_news(&event.kind) => {
-            for path in event.paths {
-                if hints.try_send(path).is_err() {
-                    missed.store(true, Ordering::Release);
-                }
-            }
-        }
-        Ok(_) => {}
-        Err(error) => {
-            tracing::debug!(%error, "the kernel's report of new files has a gap; a scan closes it");
-            missed.store(true, Ordering::Release);
-        }
-    };
-    // A symlink in a home may point at the whole machine.
-    let config = notify::Config::default().with_follow_symlinks(false);
-    let mut watcher = RecommendedWatcher::new(handler, config)?;
-    watcher.watch(root, RecursiveMode::Recursive)?;
-    Ok(watcher)
+/// The kernel's events, and what keeps them honest.
+struct Lookout {
+    homes: Homes,
+    polls: bool,
+    hints: mpsc::Sender<Hint>,
+    signals: Arc<Signals>,
+    events: Option<Events>,
+    /// How often the canary was changed, and whether the last change is still to be seen.
+    touched: u64,
+    unseen: bool,
+    told_limit: bool,
+    health: Health,
 }
 
-/// Whether a file may be new or complete after this.
-fn is_news(kind: &EventKind) -> bool {
-    match kind {
-        EventKind::Create(_) | EventKind::Any => true,
-        EventKind::Modify(ModifyKind::Metadata(kind)) => *kind == MetadataKind::WriteTime,
-        EventKind::Modify(_) => true,
-        EventKind::Access(kind) => *kind == AccessKind::Close(AccessMode::Write),
-        EventKind::Remove(_) | EventKind::Other => false,
+impl Lookout {
+    async fn open(settings: Settings, homes: Homes, hints: mpsc::Sender<Hint>, health: Health) -> Self {
+        let polls = match settings.poll {
+            Poll::Always => true,
+            Poll::Never => false,
+            Poll::Auto => {
+                let root = homes.root().to_owned();
+                let remote = tokio::task::spawn_blocking(move || events::is_remote(&root)).await.unwrap_or(false);
+                if remote {
+                    let every = settings.rescan;
+                    tracing::info!("the homes lie on a network's file system: the scans alone find new files, every {every}");
+                }
+                remote
+            }
+        };
+        let mut lookout = Lookout {
+            homes,
+            polls,
+            hints,
+            signals: Arc::new(Signals { health: health.clone(), ..Signals::default() }),
+            events: None,
+            touched: SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+            unseen: false,
+            told_limit: false,
+            health,
+        };
+        lookout.start().await;
+        lookout
+    }
+
+    /// Asks the kernel for events, anew if it was asked before.
+    async fn start(&mut self) {
+        if self.polls {
+            return;
+        }
+        self.events = None;
+        let (root, hints, signals) = (self.homes.root().to_owned(), self.hints.clone(), Arc::clone(&self.signals));
+        match tokio::task::spawn_blocking(move || Events::start(&root, hints, signals)).await {
+            Ok(Ok(events)) => self.events = Some(events),
+            Ok(Err(error)) => tracing::warn!(%error, "the kernel reports no new files; the scans find them"),
+            Err(panic) => {
+                tracing::error!(error = %panic, "asking the kernel for new files ended in a panic; the scans find them")
+            }
+        }
+        let events = self.events.is_some();
+        self.health.update(|report| report.events = events);
+        self.tell_limit();
+    }
+
+    /// Whether something happened of which there is no hint.
+    fn missed(&mut self) -> bool {
+        if self.signals.canary.swap(false, Ordering::AcqRel) {
+            self.unseen = false;
+        }
+        let missed = self.signals.missed.swap(false, Ordering::AcqRel);
+        if missed {
+            self.tell_limit();
+        }
+        missed
+    }
+
+    /// Says once that the kernel has too few watches.
+    fn tell_limit(&mut self) {
+        let limited = self.signals.limited.load(Ordering::Acquire);
+        self.health.update(|report| report.limited = limited);
+        if limited && !self.told_limit {
+            self.told_limit = true;
+            tracing::warn!(
+                "the kernel has no more watches for folders (fs.inotify.max_user_watches): new files in the others are found by \
+                 the scans only; raise it, as in `sysctl fs.inotify.max_user_watches=524288`, if that is too late"
+            );
+        }
+    }
+
+    /// Where the kernel had too few watches: it may have more by now.
+    async fn watch_the_rest(&mut self) {
+        if !self.signals.limited.load(Ordering::Acquire) {
+            return;
+        }
+        let Some(mut events) = self.events.take() else { return };
+        match tokio::task::spawn_blocking(move || (events.watch_all(), events)).await {
+            Ok((watched, events)) => {
+                if let Err(error) = watched {
+                    tracing::debug!(%error, "not all folders can be watched");
+                }
+                self.events = Some(events);
+            }
+            Err(panic) => {
+                tracing::error!(error = %panic, "asking the kernel for new files ended in a panic; the scans find them")
+            }
+        }
+        self.tell_limit();
+    }
+
+    /// Changes the canary. Where the last change was not seen, the events are begun anew; true if so, since
+    /// what happened meanwhile was not seen either.
+    async fn touch(&mut self) -> bool {
+        // It may have been seen with nothing else to wake the loop.
+        self.missed();
+        let was_blind = self.events.is_some() && self.unseen;
+        if was_blind {
+            tracing::warn!("the watch did not see its own file change: the kernel is asked for events anew");
+            self.start().await;
+        } else if self.events.is_none() && !self.polls {
+            self.start().await;
+        }
+        self.touched += 1;
+        self.unseen = self.events.is_some();
+        let (homes, sequence) = (self.homes.clone(), self.touched);
+        let touched = tokio::task::spawn_blocking(move || canary::touch(&homes, sequence)).await;
+        let problem = match touched {
+            Ok(Ok(true)) => {
+                self.signals.replaced.store(false, Ordering::Release);
+                if self.events.is_none() {
+                    self.signals.saw_canary();
+                }
+                None
+            }
+            Ok(Ok(false)) => {
+                self.signals.replaced.store(true, Ordering::Release);
+                Some("the folder of all homes was replaced while the daemon runs: restart it".to_owned())
+            }
+            Ok(Err(error)) => Some(format!("the watch cannot change its own file: {error}")),
+            Err(panic) => Some(panic.to_string()),
+        };
+        if let Some(problem) = problem {
+            tracing::warn!("{problem}");
+            self.health.update(|report| report.error = Some(problem));
+        }
+        was_blind
     }
 }
 
@@ -277,6 +447,13 @@ mod tests {
     fn settings_have_the_documented_names() {
         let settings: Settings = toml::from_str("quiet = \"5s\"\nrescan = \"1m\"\n").unwrap();
         assert_eq!(settings, Settings { quiet: Span(Duration::from_secs(5)), ..Settings::default() });
+        for (text, poll) in [("true", Poll::Always), ("false", Poll::Never), ("\"auto\"", Poll::Auto), ("\"true\"", Poll::Always)]
+        {
+            let settings: Settings = toml::from_str(&format!("poll = {text}")).unwrap();
+            assert_eq!(settings.poll, poll);
+            assert!(toml::to_string(&settings).unwrap().contains(&format!("poll = {}", text.replace("\"true\"", "true"))));
+        }
+        assert!(toml::from_str::<Settings>("poll = \"often\"").is_err());
         assert!(toml::from_str::<Settings>("quite = \"5s\"").is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! A full disk, for real: the daemon's data folder is a tmpfs of a few megabytes. Uploads are answered
 //! 452 or 451 and leave nothing, the daemon goes on, and takes uploads again when there is room, without
-//! a restart. Mounting needs root; elsewhere the test says so and is skipped.
+//! a restart. The same for a disk that becomes read-only. Mounting needs root; elsewhere the test says so and is skipped.
 
 mod common;
 
@@ -47,6 +47,11 @@ impl Disk {
                 break;
             }
         }
+    }
+
+    /// As a kernel does to a disk that it no longer trusts. False where something keeps it from that.
+    fn remount(&self, how: &str) -> bool {
+        Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.at).status().unwrap().success()
     }
 
     fn empty(&self) {
@@ -170,5 +175,48 @@ fn a_disk_that_fills_between_upload_and_reading_loses_nothing() {
     println!("work resumed {:?} after there was room", begin.elapsed());
     assert_eq!(jobs.len(), 2);
     assert!(jobs.iter().all(|job| job["state"] == "done" && job["attempt"] == 1), "{jobs:?}");
+    assert_eq!(daemon.terminate(), Some(0));
+}
+
+/// A file system with an open file for writing is not made read-only by a plain remount: so a bind mount of
+/// the data folder is what becomes read-only, where the kernel allows that; the daemon works below it.
+#[test]
+fn a_disk_that_becomes_read_only_refuses_and_loses_nothing() {
+    let mut daemon = Daemon::prepare("[limits]\nmin-free-space = \"64KiB\"\n[retry]\nattempts = 5\nbackoff = \"1s\"\n");
+    let Some(disk) = Disk::mount(&daemon.folder().join("data"), "32m") else { return };
+    daemon.account_add(common::ACCOUNT, common::PASSWORD, &[]);
+    for folder in ["homes", "spool"] {
+        let path = disk.at.join(folder);
+        fs::create_dir_all(&path).unwrap();
+        assert!(Command::new("mount").arg("--bind").args([&path, &path]).status().unwrap().success());
+    }
+    let parts = ["homes", "spool"].map(|folder| Disk { at: disk.at.join(folder) });
+    daemon.run();
+    assert_eq!(upload(&daemon, "before.pbm", 1000), "226");
+    daemon.settled();
+
+    for part in &parts {
+        assert!(part.remount("bind,ro"), "{}", part.at.display());
+        for round in 0..3 {
+            let code = upload(&daemon, &format!("refused-{round}.pbm"), 1000);
+            assert!(code.starts_with("45"), "{code}");
+        }
+        assert_eq!(daemon.get("/healthz", None).0 / 100, 2, "the daemon lives");
+        assert!(part.remount("bind,rw"));
+        until_taken(&daemon, &format!("after-{}.pbm", part.at.file_name().unwrap().to_str().unwrap()));
+    }
+    // Between upload and sidecars: tried again until it can be written.
+    assert_eq!(upload(&daemon, "page.pbm", 1000), "226");
+    assert!(parts[0].remount("bind,ro"));
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(parts[0].remount("bind,rw"));
+
+    let jobs = daemon.settled();
+    assert!(jobs.len() == 4 && jobs.iter().all(|job| job["state"] == "done"), "{jobs:?}");
+    let pages: Vec<String> =
+        files_below(&daemon.home(common::ACCOUNT)).into_iter().filter(|name| name.ends_with(".pbm")).collect();
+    assert_eq!(pages, ["after-homes.pbm", "after-spool.pbm", "before.pbm", "page.pbm"]);
+    assert_eq!(staged(&daemon), 0);
+    assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
     assert_eq!(daemon.terminate(), Some(0));
 }

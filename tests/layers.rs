@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const RANKS: &[(&str, u32)] = &[
+    ("crashpoint", 0),
     ("units", 0),
     ("account", 1),
     ("document", 1),
@@ -22,6 +23,7 @@ const RANKS: &[(&str, u32)] = &[
     ("intake", 6),
     ("worker", 6),
     ("delivery", 6),
+    ("upkeep", 7),
     ("ftp", 7),
     ("watch", 7),
     ("http", 7),

@@ -96,7 +96,11 @@ fn readings_fit_their_schema() {
 #[test]
 fn a_page_that_cannot_be_decoded_is_named() {
     let mut reading = reading(None, false);
-    reading.warnings.push(Warning { page: 3, code: "damaged", message: "the TIFF is damaged: nothing of page 3 is left".into() });
+    reading.warnings.push(Warning {
+        page: 3,
+        code: "damaged".into(),
+        message: "the TIFF is damaged: nothing of page 3 is left".into(),
+    });
     let mut document = rendered(&reading);
     assert_eq!(document["warnings"][0]["code"], "damaged");
     document["pages"][1]["width"] = json!(0);

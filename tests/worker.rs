@@ -13,6 +13,7 @@ use inkport::queue::sqlite::{SqliteLedger, SqliteQueue};
 use inkport::queue::{DeliveryRecord, JobLedger, Queue};
 use inkport::spool::Spool;
 use inkport::units::Timestamp;
+use inkport::worker::engine::{EngineFactory, Readers};
 use inkport::worker::{Parts, Settings, Worker, publish};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -83,11 +84,11 @@ impl House {
         let accounts = Accounts::sqlite(&database).unwrap();
         // As the daemon does.
         let (places, known) = ((spool.clone(), homes.clone()), accounts.clone());
-        let given_up = move |job: &Job, is_newest: bool| {
+        let hook = move |job: &Job, is_newest: bool| {
             let account = known.find(&job.account).unwrap();
-            publish::given_up(&places.0, &places.1, job, is_newest, account.as_ref(), true)
+            publish::without_holder(&places.0, &places.1, job, is_newest, account.as_ref(), true)
         };
-        let queue = SqliteQueue::open_with(&database, POLICY, Box::new(given_up)).unwrap();
+        let queue = SqliteQueue::open_with(&database, POLICY, Box::new(hook)).unwrap();
         let parts = Parts { queue: queue.clone(), ledger: SqliteLedger::open(&database).unwrap(), spool, homes, accounts };
         let account: AccountName = "desk".parse().unwrap();
         parts.accounts.add(&Account { email: vec!["desk@example.org".into()], ..Account::new(account.clone()) }).unwrap();
@@ -114,9 +115,14 @@ impl House {
     fn work(&self, job_timeout: Duration) -> (watch::Sender<bool>, tokio::task::JoinHandle<std::io::Result<()>>) {
         let failures = Arc::new(AtomicUsize::new(0));
         let settings = Settings { lanes: 1, limits: Limits::default(), job_timeout, retry: POLICY, mail: true };
-        let factory = Arc::new(move || Ok(Box::new(Moody { failures: failures.clone() }) as Box<dyn Engine>));
+        let factory: EngineFactory = Arc::new(move || Ok(Box::new(Moody { failures: failures.clone() }) as Box<dyn Engine>));
         let (stop, stopped) = watch::channel(false);
-        (stop, tokio::spawn(Worker::new(settings, self.parts.clone(), factory).run(stopped, Duration::from_millis(200))))
+        (
+            stop,
+            tokio::spawn(
+                Worker::new(settings, self.parts.clone(), Readers::Here(factory)).run(stopped, Duration::from_millis(200)),
+            ),
+        )
     }
 
     async fn ended(&self, id: JobId) -> (Job, Vec<DeliveryRecord>) {

@@ -119,6 +119,8 @@ mod tests {
             tls_eof: TlsEof::Lenient,
             client_certificate: Some(ClientCertificate::Sufficient),
             certificate_fingerprints: vec![Fingerprint([7; 32])],
+            arrival: crate::account::Arrival::Marker,
+            duplicates: Some(crate::account::Duplicates::Reuse),
             ..named("front-desk")
         };
         accounts.add(&full).unwrap();

@@ -2,7 +2,9 @@
 //! not. Passwords come in by standard input or are generated; hashes never leave the store.
 
 use super::print::{clean, print, table};
-use crate::account::{Account, AccountName, Charset, ClientCertificate, Fingerprint, Output, Role, TlsEof};
+use crate::account::{
+    Account, AccountName, Arrival, Charset, ClientCertificate, Duplicates, Fingerprint, Output, Priority, Role, TlsEof,
+};
 use crate::accounts::{Accounts, AccountsError, password};
 use crate::config::{AccountsSource, Config};
 use crate::delivery;
@@ -113,6 +115,15 @@ pub struct SettingArgs {
     /// SHA-256 of its certificate; may be given more than once; without one, client-ca must have signed it for the account's name
     #[arg(long = "certificate-fingerprint", value_name = "SHA256")]
     certificate_fingerprints: Vec<Fingerprint>,
+    /// Whose jobs come first while many wait: high, normal or low
+    #[arg(long, value_name = "HOW")]
+    priority: Option<Priority>,
+    /// What tells that a file is whole which arrives otherwise than by FTP: quiet, rename, or marker (NAME.done)
+    #[arg(long, value_name = "HOW")]
+    arrival: Option<Arrival>,
+    /// The same bytes again: read them again, or reuse the first reading
+    #[arg(long, value_name = "WHAT")]
+    duplicates: Option<Duplicates>,
 }
 
 /// Settings that can be absent.
@@ -126,6 +137,8 @@ enum Clearable {
     Charset,
     ClientCertificate,
     CertificateFingerprints,
+    Arrival,
+    Duplicates,
 }
 
 /// No longer password is checked: hashing is work for the length.
@@ -166,11 +179,14 @@ impl SettingArgs {
         account.pages_per_day = self.pages_per_day.or(account.pages_per_day);
         account.charset = self.charset.or(account.charset);
         account.role = self.role.unwrap_or(account.role);
+        account.priority = self.priority.unwrap_or(account.priority);
         account.tls_eof = self.tls_eof.unwrap_or(account.tls_eof);
         account.client_certificate = self.client_certificate.or(account.client_certificate);
         if !self.certificate_fingerprints.is_empty() {
             account.certificate_fingerprints = unique(&self.certificate_fingerprints);
         }
+        account.arrival = self.arrival.unwrap_or(account.arrival);
+        account.duplicates = self.duplicates.or(account.duplicates);
     }
 
     fn is_empty(&self) -> bool {
@@ -186,6 +202,9 @@ impl SettingArgs {
             && self.tls_eof.is_none()
             && self.client_certificate.is_none()
             && self.certificate_fingerprints.is_empty()
+            && self.priority.is_none()
+            && self.arrival.is_none()
+            && self.duplicates.is_none()
     }
 }
 
@@ -270,6 +289,8 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
             Clearable::Charset => account.charset = None,
             Clearable::ClientCertificate => account.client_certificate = None,
             Clearable::CertificateFingerprints => account.certificate_fingerprints.clear(),
+            Clearable::Arrival => account.arrival = Arrival::default(),
+            Clearable::Duplicates => account.duplicates = None,
         }
     }
     args.settings.apply(&mut account);
@@ -377,6 +398,9 @@ fn to_json(account: &Account) -> Value {
         "tls_eof": account.tls_eof,
         "client_certificate": account.client_certificate,
         "certificate_fingerprints": account.certificate_fingerprints,
+        "priority": account.priority,
+        "arrival": account.arrival,
+        "duplicates": account.duplicates,
         "created_at": account.created_at,
     })
 }

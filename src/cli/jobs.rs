@@ -1,16 +1,25 @@
-//! `inkport jobs …`: what became of the uploads. Reads the database beside a running daemon, and
-//! changes nothing.
+//! `inkport jobs …`: what became of the uploads, read beside a running daemon; and an operator's orders, which
+//! the daemon carries out, or this process where none runs.
 
 use super::print::{clean, print, table};
 use crate::account::AccountName;
 use crate::config::Config;
+use crate::daemon;
+use crate::homes::Homes;
 use crate::job::{Job, JobId};
-use crate::queue::sqlite::SqliteLedger;
-use crate::queue::{DeliveryRecord, Filter, JobLedger};
-use anyhow::Context as _;
+use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
+use crate::queue::{DeliveryRecord, Filter, JobLedger, Obeyed, Order, OrderBook, Queue, QueueError};
+use crate::spool::Spool;
+use crate::units::Timestamp;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+/// A daemon looks for orders twice a second; one that is writing a lot may take longer.
+const PATIENCE: Duration = Duration::from_secs(15);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Which jobs, and how to show them.
 #[derive(Debug, Subcommand)]
@@ -19,6 +28,14 @@ pub enum JobsCommand {
     List(ListArgs),
     /// Show one job and its deliveries
     Show(ShowArgs),
+    /// Try a rejected or dead job again, with fresh attempts
+    Retry(RetryArgs),
+    /// End a queued or running job: it is dead then
+    Cancel {
+        /// The job's id, as `jobs list` tells it
+        #[arg(value_parser = parse_id)]
+        id: JobId,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -45,6 +62,17 @@ pub struct ShowArgs {
     /// One JSON document
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct RetryArgs {
+    /// The job's id, as `jobs list` tells it
+    #[arg(value_parser = parse_id)]
+    id: Option<JobId>,
+    /// Every dead job
+    #[arg(long)]
+    dead: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -77,6 +105,15 @@ fn parse_id(text: &str) -> Result<JobId, String> {
 /// Runs the command.
 pub fn run(command: &JobsCommand, config: &Config) -> anyhow::Result<ExitCode> {
     let database = config.database();
+    let order = match command {
+        JobsCommand::Retry(RetryArgs { id: Some(id), .. }) => Some(Order::Retry(*id)),
+        JobsCommand::Retry(RetryArgs { id: None, .. }) => Some(Order::RetryDead),
+        JobsCommand::Cancel { id } => Some(Order::Cancel(*id)),
+        JobsCommand::List(_) | JobsCommand::Show(_) => None,
+    };
+    if let Some(order) = order {
+        return obeyed(order, config);
+    }
     // A daemon that never ran has no jobs, which is no error.
     let ledger = if database.exists() { Some(SqliteLedger::open(&database)?) } else { None };
     let text = match command {
@@ -96,9 +133,64 @@ pub fn run(command: &JobsCommand, config: &Config) -> anyhow::Result<ExitCode> {
             })?;
             if args.json { document(&to_json(&job)) } else { details(&job) }
         }
+        JobsCommand::Retry(_) | JobsCommand::Cancel { .. } => unreachable!("orders were given above"),
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has an order carried out, and says what came of it.
+fn obeyed(order: Order, config: &Config) -> anyhow::Result<ExitCode> {
+    let database = config.database();
+    if !database.exists() {
+        bail!("there are no jobs in {}: the daemon has not run there yet", database.display());
+    }
+    let book = OrderBook::open(&database)?;
+    let number = book.place(order, now())?;
+    let until = Instant::now() + PATIENCE;
+    let answer = loop {
+        if let Some(answer) = book.answer(number)? {
+            break answer;
+        }
+        if Instant::now() > until {
+            bail!("nobody has answered within {} s; the daemon finds the order and will carry it out", PATIENCE.as_secs());
+        } else if book.nobody_obeys() {
+            obey_here(config)?;
+        } else {
+            std::thread::sleep(ASK_AGAIN);
+        }
+    };
+    match (answer, order) {
+        (Obeyed::Refused(why), _) => bail!(why),
+        (Obeyed::Done(0), _) => eprintln!("no job is dead"),
+        (Obeyed::Done(_), Order::Retry(id)) => eprintln!("job {id} is queued again, with fresh attempts"),
+        (Obeyed::Done(_), Order::Cancel(id)) => eprintln!("job {id} is cancelled"),
+        (Obeyed::Done(1), Order::RetryDead) => eprintln!("1 dead job is queued again, with fresh attempts"),
+        (Obeyed::Done(jobs), Order::RetryDead) => eprintln!("{jobs} dead jobs are queued again, with fresh attempts"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Without a daemon this process holds the queue for a moment, as the daemon would.
+fn obey_here(config: &Config) -> anyhow::Result<()> {
+    let accounts = daemon::accounts(config)?;
+    let (spool, homes) = (Spool::open(&config.spool())?, Homes::open(&config.homes())?);
+    let hook = daemon::without_holder(spool, homes, accounts, config.mail.is_some());
+    // A daemon that starts just now is first, and obeys.
+    let queue = match SqliteQueue::open_with(&config.database(), config.retry_policy(), hook) {
+        Err(QueueError::Broken { .. }) => {
+            std::thread::sleep(ASK_AGAIN);
+            return Ok(());
+        }
+        opened => opened?,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().context("the runtime cannot be started")?;
+    runtime.block_on(queue.obey(now()))?;
+    Ok(())
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
 }
 
 /// A job as every interface tells it.
@@ -186,7 +278,6 @@ mod tests {
     use crate::job::delivery::DeliveryState;
     use crate::job::state::State;
     use crate::job::{Door, SpoolKey};
-    use crate::units::Timestamp;
 
     #[test]
     fn a_job_in_json_has_the_promised_names_and_no_others() {

@@ -6,20 +6,20 @@
 pub mod account;
 pub mod cert;
 pub mod check_config;
+pub mod engine;
 pub mod jobs;
 pub mod models;
 mod print;
 pub mod read;
 pub mod serve;
+pub mod upkeep;
 
 use crate::config::{Config, ConfigError};
 use crate::models::{Manifest, ModelsError, Role};
-use crate::ocr::{Engine, EngineError, EngineFiles, TwoStage};
-use crate::worker::engine::EngineFactory;
+use crate::ocr::{self, Engine, EngineError, EngineFiles, TwoStage};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 /// Scan to FTP, get text.
 #[derive(Debug, Parser)]
@@ -49,8 +49,15 @@ pub enum Command {
     /// What Inkport reads with
     #[command(subcommand)]
     Models(models::ModelsCommand),
+    /// Copy database, spool and homes as they stand, while the daemon runs or not
+    Backup(upkeep::BackupArgs),
+    /// Prove that every job has its bytes and every file its job
+    Fsck(upkeep::FsckArgs),
     /// Make a self-signed certificate for FTPS
     Cert(cert::CertArgs),
+    /// What the daemon starts to read documents in; of no use by hand
+    #[command(hide = true)]
+    Engine,
 }
 
 /// A wrong use that clap could not see: exit code 2.
@@ -60,6 +67,9 @@ pub struct Usage(pub String);
 
 /// Runs a command.
 pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
+    if let Command::Engine = line.command {
+        return engine::run();
+    }
     let config = Config::load(line.config.as_deref());
     let or_defaults = |config| config_or_defaults(line.config.is_some(), config);
     match line.command {
@@ -69,12 +79,15 @@ pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Account(command) => account::run(&command, &config?),
         Command::Jobs(command) => jobs::run(&command, &config?),
         Command::Models(command) => models::run(&command, &or_defaults(config)?),
+        Command::Backup(args) => upkeep::backup(&args, &config?),
+        Command::Fsck(args) => upkeep::fsck(&args, &config?),
         Command::Cert(args) => cert::run(&args),
+        Command::Engine => engine::run(),
     }
 }
 
 fn read_files(args: &read::ReadArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let files = engine_files(config)?;
+    let files = engine_files(&config.ocr)?;
     let cores = cores(config.ocr.threads);
     let engine = move |side_by_side: usize| -> anyhow::Result<Box<dyn Engine>> {
         Ok(Box::new(TwoStage::open(&files, (cores / side_by_side).max(1))?))
@@ -119,8 +132,8 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
 }
 
 /// The engine that the configuration names.
-pub(crate) fn engine_files(config: &Config) -> Result<EngineFiles, ModelsError> {
-    let manifest = Manifest::open(&config.ocr.models)?;
+pub(crate) fn engine_files(settings: &ocr::Settings) -> Result<EngineFiles, ModelsError> {
+    let manifest = Manifest::open(&settings.models)?;
     Ok(EngineFiles {
         runtime: manifest.file(Role::Runtime)?,
         detector: manifest.file(Role::Detector)?,
@@ -156,14 +169,10 @@ impl Plan {
     }
 }
 
-/// Opens engines of the configured kind; looks the files up anew each time, so that models fetched
-/// later are found.
-pub(crate) fn engine_factory(config: &Config, threads: usize) -> EngineFactory {
-    let config = config.clone();
-    Arc::new(move || {
-        let files = engine_files(&config).map_err(|error| EngineError::Unavailable(error.to_string()))?;
-        TwoStage::open(&files, threads).map(|engine| Box::new(engine) as Box<dyn Engine>)
-    })
+/// Opens an engine of the configured kind; looks the files up anew, so that models fetched later are found.
+fn open_engine(settings: &ocr::Settings, threads: usize) -> Result<Box<dyn Engine>, EngineError> {
+    let files = engine_files(settings).map_err(|error| EngineError::Unavailable(error.to_string()))?;
+    TwoStage::open(&files, threads).map(|engine| Box::new(engine) as Box<dyn Engine>)
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub fn run(command: &ModelsCommand, config: &Config) -> anyhow::Result<ExitCode>
                 eprintln!("inkport: some model files are not as the manifest says: run `make setup` to fetch them again");
                 return Ok(ExitCode::FAILURE);
             }
-            TwoStage::open(&engine_files(config)?, Plan::of(config.ocr.threads).threads)?;
+            TwoStage::open(&engine_files(&config.ocr)?, Plan::of(config.ocr.threads).threads)?;
             println!("the engine loads");
         }
     }

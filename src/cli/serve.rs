@@ -1,8 +1,10 @@
 //! `inkport serve`.
 
-use super::{Plan, engine_factory};
+use super::Plan;
+use super::engine::{Choice, launch};
 use crate::config::Config;
 use crate::daemon;
+use crate::worker::engine::Readers;
 use anyhow::Context;
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,9 +18,10 @@ pub fn run(config: Config) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("INKPORT_LOG={wanted} is not a log filter; try info, debug or inkport::ftp=debug"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let plan = Plan::of(config.ocr.threads);
-    let factory = engine_factory(&config, plan.threads);
+    let choice = Choice { ocr: config.ocr.clone(), threads: plan.threads };
+    let readers = Readers::Walled(launch(&choice, config.limits.engine_memory.0)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
-    runtime.block_on(daemon::run(config, plan.lanes, factory, |addresses| {
+    runtime.block_on(daemon::run(config, plan.lanes, readers, |addresses| {
         let mut out = std::io::stdout().lock();
         // Whoever started us may have closed stdout; that is no reason to stop.
         let ftps = addresses.ftps.map(|address| format!(" ftps={address}")).unwrap_or_default();

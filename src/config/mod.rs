@@ -9,7 +9,7 @@
 //! at its default, which a test holds.
 
 use crate::units::Span;
-use crate::{delivery, document, ftp, http, intake, job, ocr, watch};
+use crate::{delivery, document, ftp, http, intake, job, ocr, upkeep, watch};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -159,8 +159,24 @@ impl Config {
             .or_else(|| zero("limits.max-pixels", self.limits.max_pixels == 0))
             .or_else(|| zero("limits.max-pages", self.limits.max_pages == 0))
             .or_else(|| zero("limits.job-timeout", self.limits.job_timeout.0.is_zero()))
+            .or_else(|| zero("limits.max-queued", self.limits.max_queued == 0))
+            .or_else(|| {
+                let least = LimitsSettings::LEAST_ENGINE_MEMORY;
+                let detail = || format!("must be at least {least}: the models alone take a quarter of that");
+                (self.limits.engine_memory < least).then(|| ("limits.engine-memory".to_owned(), detail()))
+            })
             .or_else(|| zero("retry.attempts", self.retry.attempts == 0))
             .or_else(|| zero("watch.rescan", self.watch.rescan.0.is_zero()))
+            .or_else(|| zero("retention.sidecars", self.retention.sidecars.age().is_some_and(|age| age.is_zero())))
+            .or_else(|| zero("retention.jobs", self.retention.jobs.age().is_some_and(|age| age.is_zero())))
+            .or_else(|| {
+                // A file without a row would be taken for a new upload by the next scan.
+                let rows = self.retention.jobs.age()?;
+                let outlived = self.retention.originals.age().is_none_or(|originals| originals > rows);
+                let detail = "a job's row cannot go before its original: set retention.originals to an age that is not longer";
+                outlived.then(|| ("retention.jobs".to_owned(), detail.to_owned()))
+            })
+            .or_else(|| zero("watch.canary", self.watch.canary.0.is_zero()))
     }
 
     /// Makes every path absolute and finds the secrets that systemd hands over.
@@ -212,6 +228,14 @@ impl Config {
     #[must_use]
     pub fn document_limits(&self) -> document::Limits {
         document::Limits { max_pixels: self.limits.max_pixels, max_pages: self.limits.max_pages }
+    }
+
+    /// `[retention]` as upkeep wants it; `None` where everything is kept.
+    #[must_use]
+    pub fn retention(&self) -> Option<upkeep::retention::Ages> {
+        let RetentionSettings { originals, sidecars, jobs } = &self.retention;
+        let ages = upkeep::retention::Ages { originals: originals.age(), sidecars: sidecars.age(), jobs: jobs.age() };
+        (ages != upkeep::retention::Ages::default()).then_some(ages)
     }
 
     /// `[retry]` as the state machine wants it.

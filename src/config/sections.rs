@@ -1,8 +1,11 @@
 //! The sections that belong to no single room: accounts' source, limits, retry, retention.
 
+use crate::account::Duplicates;
 use crate::units::{ByteSize, Span};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// `[accounts]`
@@ -43,8 +46,19 @@ pub struct LimitsSettings {
     pub max_pages: u32,
     /// One attempt at one job.
     pub job_timeout: Span,
+    /// Memory of one engine process: one reads each document.
+    pub engine_memory: ByteSize,
     /// With less free on the disk nothing is accepted.
     pub min_free_space: ByteSize,
+    /// Jobs that are not finished; while there are as many, nothing is accepted.
+    pub max_queued: u64,
+    /// What is done with the same bytes again, for accounts that do not say it themselves.
+    pub duplicates: Duplicates,
+}
+
+impl LimitsSettings {
+    /// An engine process with one thread has 140 MiB when its models are open, and reads small pages in twice that.
+    pub const LEAST_ENGINE_MEMORY: ByteSize = ByteSize(512 << 20);
 }
 
 impl Default for LimitsSettings {
@@ -54,7 +68,10 @@ impl Default for LimitsSettings {
             max_pixels: 100_000_000,
             max_pages: 2000,
             job_timeout: Span(Duration::from_secs(600)),
+            engine_memory: ByteSize(3 << 30),
             min_free_space: ByteSize(500 << 20),
+            max_queued: 200_000,
+            duplicates: Duplicates::default(),
         }
     }
 }
@@ -74,33 +91,58 @@ impl Default for RetrySettings {
     }
 }
 
-/// `[retention]`: how long files are kept.
+/// `[retention]`: how long what belongs to an ended job is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RetentionSettings {
+    /// The uploads themselves, in the home and in the spool.
     pub originals: Retention,
     pub sidecars: Retention,
+    /// Rows: what `jobs list` tells.
+    pub jobs: Retention,
 }
 
-/// How long. Ages are refused in this version rather than taken and not acted upon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
+/// How long. An age counts from the job's end; none at all is "after-reading".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Retention {
     #[default]
     Keep,
+    For(Duration),
 }
 
-impl<'de> Deserialize<'de> for Retention {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == "keep" {
-            return Ok(Retention::Keep);
+impl Retention {
+    /// `None`: for ever.
+    #[must_use]
+    pub fn age(self) -> Option<Duration> {
+        match self {
+            Retention::Keep => None,
+            Retention::For(age) => Some(age),
         }
-        let detail = if text.parse::<Span>().is_ok() {
-            format!("removing files after an age (\"{text}\") is not in this version: only \"keep\" is accepted")
-        } else {
-            format!("\"{text}\" is not \"keep\", which is all that this version accepts")
-        };
-        Err(serde::de::Error::custom(detail))
     }
 }
+
+impl FromStr for Retention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "keep" => Ok(Retention::Keep),
+            "after-reading" => Ok(Retention::For(Duration::ZERO)),
+            age => age.parse::<Span>().map(|span| Retention::For(span.0)).map_err(|_| {
+                format!("\"{text}\" is neither \"keep\" nor an age like \"30d\" nor, for originals, \"after-reading\"")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Retention::Keep => f.write_str("keep"),
+            Retention::For(Duration::ZERO) => f.write_str("after-reading"),
+            Retention::For(age) => Span(*age).fmt(f),
+        }
+    }
+}
+
+crate::units::serde_by_text!(Retention);

@@ -7,6 +7,7 @@
 //! given up, [`crate::job::delivery::apply`] decides. Started by `daemon`, and only with a `[mail]` section:
 //! without one, rows wait.
 
+use crate::crashpoint;
 use crate::queue::{Delivery, Queue, QueueError};
 use crate::spool::Spool;
 use crate::units::Timestamp;
@@ -93,7 +94,9 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 
 async fn deliver<Q: Queue>(queue: Q, spool: Spool, mailer: Arc<Mailer>, delivery: Delivery) {
     let (id, job) = (delivery.id, delivery.job.id);
+    crashpoint::here("delivery-claimed");
     let attempt = attempt(&spool, &mailer, delivery).await;
+    crashpoint::here("mail-sent");
     match &attempt {
         Attempt::Sent => tracing::info!(delivery.id = id, job.id = %job, "mail sent"),
         Attempt::Later(reason) => {
@@ -104,7 +107,10 @@ async fn deliver<Q: Queue>(queue: Q, spool: Spool, mailer: Arc<Mailer>, delivery
     let mut wait = Duration::from_millis(500);
     for _ in 0..SETTLE_TRIES {
         match queue.settle_delivery(id, attempt.clone(), now()).await {
-            Ok(_) => return,
+            Ok(_) => {
+                crashpoint::here("delivery-settled");
+                return;
+            }
             Err(QueueError::NoSpace | QueueError::Unavailable(_)) => tokio::time::sleep(wait).await,
             Err(error) => {
                 tracing::error!(delivery.id = id, job.id = %job, error = %error, "what became of a mail cannot be written down");

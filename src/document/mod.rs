@@ -23,11 +23,12 @@ mod tiff_directory;
 pub use sniff::sniff;
 pub use text_layer::{TextLayer, TextRun, TextWord};
 
+use serde::{Deserialize, Deserializer, Serialize};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What a document may cost. From `[limits]` in the configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Width times height of a page, in pixels.
     pub max_pixels: u64,
@@ -53,7 +54,7 @@ impl Limits {
 }
 
 /// A document format that Inkport reads, decided by content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Format {
     Jpeg,
     Png,
@@ -66,6 +67,9 @@ pub enum Format {
 }
 
 impl Format {
+    const ALL: [Format; 8] =
+        [Format::Jpeg, Format::Png, Format::Tiff, Format::Pdf, Format::Bmp, Format::Gif, Format::Webp, Format::Pnm];
+
     /// As a sentence names it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -198,21 +202,43 @@ fn contained<T>(format: Format, decode: impl FnOnce() -> Result<T, DocumentError
         .unwrap_or_else(|_| Err(DocumentError::Damaged { what: format.name(), detail: "its decoder failed on it".into() }))
 }
 
+/// As [`Format::name`] has it.
+pub type FormatName = &'static str;
+
+/// A format's name from another process; anything else is a document of no format we know.
+fn format_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(Format::ALL.into_iter().map(Format::name).find(|name| *name == text).unwrap_or("document"))
+}
+
 /// Why a document cannot be read. Every arm means "never": the job is rejected, not retried.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// It survives the way from the process that decodes to the one that tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum DocumentError {
     #[error("this is not a document that Inkport reads (JPEG, PNG, TIFF, PDF, BMP, GIF, WebP, PNM)")]
     Unsupported,
     #[error("the {what} is damaged: {detail}")]
-    Damaged { what: &'static str, detail: String },
+    Damaged {
+        #[serde(deserialize_with = "format_name")]
+        what: FormatName,
+        detail: String,
+    },
     #[error("the {what} is of a kind that Inkport does not read: {detail}")]
-    Unread { what: &'static str, detail: String },
+    Unread {
+        #[serde(deserialize_with = "format_name")]
+        what: FormatName,
+        detail: String,
+    },
     #[error("page {page} has {pixels} pixels, more than the {limit} allowed by limits.max-pixels")]
     TooManyPixels { page: u32, pixels: u64, limit: u64 },
     #[error("the document has {pages} pages, more than the {limit} allowed by limits.max-pages")]
     TooManyPages { pages: u32, limit: u32 },
     #[error("the {what} is a decompression bomb: {detail}")]
-    Bomb { what: &'static str, detail: String },
+    Bomb {
+        #[serde(deserialize_with = "format_name")]
+        what: FormatName,
+        detail: String,
+    },
     #[error("the PDF is encrypted: upload it without a password")]
     Encrypted,
     #[error("the document has no pages")]

@@ -359,6 +359,7 @@ fn told(error: &Error) -> Reply {
             (ReplyCode::FileError, "File or folder not found")
         }
         ErrorKind::PermissionDenied => (ReplyCode::FileError, "Permission denied"),
+        ErrorKind::TransientFileNotAvailable => (ReplyCode::TransientFileError, "Try again later"),
         _ => (ReplyCode::LocalError, "Local error"),
     };
     let own = std::error::Error::source(error).and_then(|source| source.downcast_ref::<ReplyText>());

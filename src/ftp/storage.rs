@@ -111,6 +111,9 @@ impl Storage {
         let kind = error.kind();
         if kind == ErrorKind::LocalError || kind == ErrorKind::InsufficientStorageSpaceError {
             tracing::error!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
+        } else if matches!(error, PutError::Intake(IntakeError::Full { .. } | IntakeError::Slow { .. })) {
+            // `intake` says it once for all of them.
+            tracing::debug!(session.id = self.session.number, account.name = %user.account.name, error = %Chain(&error), "an upload was not taken");
         } else {
             tracing::warn!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, error = %Chain(&error), "an upload was not taken");
         }
@@ -238,6 +241,7 @@ impl PutError {
         match self {
             PutError::Draining
             | PutError::Quota { .. }
+            | PutError::Intake(IntakeError::Full { .. } | IntakeError::Slow { .. })
             | PutError::Receive(ReceiveError::TooLarge { .. } | ReceiveError::Stalled(_) | ReceiveError::Broken(_)) => {
                 Some(format!("Not taken: {self}"))
             }
@@ -512,6 +516,7 @@ fn intake_kind(error: &IntakeError) -> ErrorKind {
     match error {
         IntakeError::NoSpace { .. } | IntakeError::Queue(QueueError::NoSpace) => ErrorKind::InsufficientStorageSpaceError,
         IntakeError::TooLarge { .. } => ErrorKind::ExceededStorageAllocationError,
+        IntakeError::Full { .. } | IntakeError::Slow { .. } => ErrorKind::TransientFileNotAvailable,
         IntakeError::Spool(error) => spool_kind(error),
         IntakeError::Home(error) => home_kind(error),
         IntakeError::Queue(_) => ErrorKind::LocalError,

@@ -30,6 +30,21 @@ impl Serialize for JobId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SpoolKey(pub [u8; 32]);
 
+impl SpoolKey {
+    /// The inverse of `Display`.
+    #[must_use]
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let mut key = [0; 32];
+        if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)) {
+            return None;
+        }
+        for (byte, digits) in key.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(SpoolKey(key))
+    }
+}
+
 impl std::fmt::Display for SpoolKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -7,7 +7,9 @@
 //!   │  fail, attempts  │ │ └───────────────────────► Rejected{code}   can never be read
 //!   │  left; release;  │ │      fail, none left
 //!   │  lease expired;  │ └─────────────────────────► Dead{reason}     waits for an operator
-//!   └──────────────────┘
+//!   └──────────────────┘        cancel (Queued too)
+//!
+//! Rejected, Dead ── retry ──► Queued, with fresh attempts
 //! ```
 //!
 //! Every claim hands out a new fencing token, and an event that carries another token than the
@@ -121,6 +123,8 @@ pub enum Event {
     Expire,
     /// An operator wants a dead or rejected job tried again.
     Retry,
+    /// An operator wants it ended, running or not.
+    Cancel,
 }
 
 /// When a failed job is tried again. From `[retry]`.
@@ -136,6 +140,9 @@ pub struct RetryPolicy {
 pub const MAX_INTERRUPTIONS: u32 = 50;
 
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
+
+/// The reason of a job that an operator ended.
+pub const CANCELLED: &str = "an operator cancelled it";
 
 /// Why an event was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -189,6 +196,9 @@ pub fn apply(standing: &Standing, event: &Event, policy: RetryPolicy, now: Times
         (State::Running { lease_until, .. }, Event::Expire) if *lease_until <= now => {
             next.state = after_failure(next.attempt, "the worker stopped answering", policy, now, 0.0);
         }
+        (State::Queued { .. } | State::Running { .. }, Event::Cancel) => {
+            next.state = State::Dead { reason: CANCELLED.to_owned() };
+        }
         (State::Dead { .. } | State::Rejected { .. }, Event::Retry) => {
             next.attempt = 0;
             next.interruptions = 0;
@@ -202,6 +212,7 @@ pub fn apply(standing: &Standing, event: &Event, policy: RetryPolicy, now: Times
         (from, Event::Recover) => return Err(Illegal::Transition { from: from.name(), event: "recovered" }),
         (from, Event::Expire) => return Err(Illegal::Transition { from: from.name(), event: "expired" }),
         (from, Event::Retry) => return Err(Illegal::Transition { from: from.name(), event: "retried" }),
+        (from, Event::Cancel) => return Err(Illegal::Transition { from: from.name(), event: "cancelled" }),
     }
     Ok(next)
 }
@@ -303,6 +314,19 @@ mod tests {
             assert_eq!((standing.attempt, standing.interruptions), (0, round));
         }
         assert!(matches!(standing.state, State::Dead { .. }));
+    }
+
+    #[test]
+    fn an_operator_ends_what_has_not_ended_and_tries_what_failed_again() {
+        for standing in [Standing::new(T0), claimed()] {
+            let cancelled = apply(&standing, &Event::Cancel, POLICY, T0).unwrap();
+            assert_eq!(cancelled.state, State::Dead { reason: CANCELLED.into() });
+            assert_eq!(apply(&cancelled, &Event::Done { token: 1 }, POLICY, T0), Err(Illegal::Stale), "its worker comes late");
+            assert_eq!(apply(&cancelled, &Event::Retry, POLICY, T0).unwrap().attempt, 0);
+            let again = apply(&cancelled, &Event::Cancel, POLICY, T0);
+            assert_eq!(again.unwrap_err().to_string(), "a dead job cannot be cancelled");
+            assert!(apply(&standing, &Event::Retry, POLICY, T0).is_err());
+        }
     }
 
     #[test]

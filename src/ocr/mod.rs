@@ -52,7 +52,7 @@ impl Confidence {
 }
 
 /// A word of a line, with its place.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Word {
     pub text: String,
     pub confidence: Confidence,
@@ -60,7 +60,7 @@ pub struct Word {
 }
 
 /// A text line, as a person would read it out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Line {
     pub text: String,
     pub confidence: Confidence,
@@ -72,7 +72,7 @@ pub struct Line {
 }
 
 /// What an engine returns for one page: lines in reading order.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct PageText {
     pub lines: Vec<Line>,
     /// Width and height in pixels of the upright page that the quads refer to.
@@ -87,14 +87,14 @@ pub struct PageText {
 }
 
 /// Wall time per stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct StageTimes {
     pub detect: std::time::Duration,
     pub recognize: std::time::Duration,
 }
 
 /// An engine's failure, by what the caller does next.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum EngineError {
     /// Try again later: a remote server is down, memory is short.
     #[error("the engine is not available: {0}")]

@@ -49,6 +49,32 @@ async fn claimed(queue: &impl Queue, now: Timestamp) -> Lease {
     queue.claim(LEASE, now).await.unwrap().expect("a job is due")
 }
 
+async fn a_reading_is_found_once_its_job_is_done<B: Backend>() {
+    let backend = B::default();
+    let (queue, ledger) = (backend.queue(), backend.ledger());
+    let (first, second) = (job(1, "/a.jpg"), NewJob { spool: job(1, "/a.jpg").spool, ..job(2, "/b.jpg") });
+    for new in [&first, &second] {
+        queue.enqueue(new.clone()).await.unwrap();
+    }
+    let kept = |account: &str, spool, recipe: &str| ledger.reading(&account.parse().unwrap(), &spool, recipe).unwrap();
+    for (new, reading) in [(&first, b"one"), (&second, b"two")] {
+        let lease = claimed(&queue, T0).await;
+        queue.keep_reading(new.id, "recipe".into(), b"an earlier run's".to_vec()).await.unwrap();
+        queue.keep_reading(new.id, "recipe".into(), reading.to_vec()).await.unwrap();
+        if new.id == first.id {
+            assert_eq!(kept("alice", new.spool, "recipe"), None, "its job may still fail");
+        }
+        queue.settle(new.id, lease.token, Outcome::Done, Vec::new(), T0).await.unwrap();
+        assert_eq!(kept("alice", new.spool, "recipe"), Some((first.id, b"one".to_vec())));
+    }
+    for (account, spool, recipe) in
+        [("bob", first.spool, "recipe"), ("alice", SpoolKey([77; 32]), "recipe"), ("alice", first.spool, "another")]
+    {
+        assert_eq!(kept(account, spool, recipe), None);
+    }
+    queue.keep_reading(job(9, "/none").id, "recipe".into(), Vec::new()).await.unwrap();
+}
+
 async fn a_job_is_claimed_and_settled<B: Backend>() {
     let backend = B::default();
     let (queue, ledger) = (backend.queue(), backend.ledger());
@@ -98,8 +124,8 @@ async fn jobs_of_one_path_run_one_after_the_other<B: Backend>() {
     queue.enqueue(foreign).await.unwrap();
     let first = claimed(&queue, T0).await;
     assert_eq!(first.job.bytes, 1);
-    assert_eq!(claimed(&queue, T0).await.job.bytes, 3, "the second one of the path waits");
-    assert_eq!(claimed(&queue, T0).await.job.bytes, 4, "but not for another account's");
+    assert_eq!(claimed(&queue, T0).await.job.bytes, 4, "another account's does not wait");
+    assert_eq!(claimed(&queue, T0).await.job.bytes, 3, "the second one of the path does");
     assert_eq!(queue.claim(LEASE, T0).await.unwrap(), None);
     // Not even while the first one waits for its second attempt.
     queue.settle(first.job.id, first.token, Outcome::Failed { reason: "x".into() }, vec![], T0).await.unwrap();
@@ -109,6 +135,74 @@ async fn jobs_of_one_path_run_one_after_the_other<B: Backend>() {
     assert_eq!((again.job.bytes, again.job.attempt), (1, 2));
     queue.settle(again.job.id, again.token, Outcome::Done, vec![], soon).await.unwrap();
     assert_eq!(claimed(&queue, soon).await.job.bytes, 2);
+}
+
+/// One that sends ten thousand does not starve one that sends one, nor does a high priority a low one.
+async fn accounts_take_turns<B: Backend>() {
+    let backend = B::default();
+    let queue = backend.queue();
+    let of = |name: &str, number: u64| NewJob { account: name.parse().unwrap(), ..job(number, &format!("/{number}")) };
+    for number in 0..200 {
+        queue.enqueue(of("flood", number)).await.unwrap();
+    }
+    let served = async || claimed(&queue, T0).await.job.account.as_str().to_owned();
+    for _ in 0..20 {
+        assert_eq!(served().await, "flood");
+    }
+    // Silence saves nothing up, and waiting is for one job at most.
+    for number in 200..203 {
+        queue.enqueue(of("single", number)).await.unwrap();
+    }
+    let mut turns = Vec::new();
+    for _ in 0..8 {
+        turns.push(served().await);
+    }
+    turns[..2].sort();
+    turns[2..4].sort();
+    turns[4..6].sort();
+    assert_eq!(turns, ["flood", "single", "flood", "single", "flood", "single", "flood", "flood"]);
+    // High has four for each of normal, normal four for each of low.
+    for name in ["high", "low", "normal"] {
+        for number in 0..150 {
+            queue.enqueue(of(name, 1000 + number + 1000 * u64::from(name.as_bytes()[0]))).await.unwrap();
+        }
+    }
+    queue.prioritize("high".parse().unwrap(), Priority::High).await.unwrap();
+    queue.prioritize("low".parse().unwrap(), Priority::Low).await.unwrap();
+    let (mut high, mut normal, mut low) = (0, 0, 0);
+    for _ in 0..150 {
+        match served().await.as_str() {
+            "high" => high += 1,
+            "low" => low += 1,
+            "normal" => normal += 1,
+            _ => {}
+        }
+    }
+    assert!((90..=105).contains(&high) && (20..=28).contains(&normal) && (5..=8).contains(&low), "{high} {normal} {low}");
+    // The turns outlive the daemon: nobody begins before the others.
+    drop(queue);
+    let queue = backend.queue();
+    let now = Timestamp::from_system(std::time::SystemTime::now()).max(T0);
+    queue.enqueue(of("late", 900_000)).await.unwrap();
+    let mut late = 0;
+    for _ in 0..10 {
+        late += usize::from(claimed(&queue, now).await.job.account.as_str() == "late");
+    }
+    assert_eq!(late, 1);
+}
+
+async fn what_waits_for_its_second_attempt_holds_nobody_up<B: Backend>() {
+    let backend = B::default();
+    let queue = backend.queue();
+    for number in 0..3 {
+        queue.enqueue(job(number, &format!("/{number}"))).await.unwrap();
+    }
+    let failed = claimed(&queue, T0).await;
+    queue.settle(failed.job.id, failed.token, Outcome::Failed { reason: "x".into() }, vec![], T0).await.unwrap();
+    assert_eq!((claimed(&queue, T0).await.job.bytes, claimed(&queue, T0).await.job.bytes), (1, 2));
+    assert_eq!(queue.claim(LEASE, T0).await.unwrap(), None);
+    assert_eq!(queue.claim(LEASE, T0.after(POLICY.backoff * 99 / 100)).await.unwrap(), None, "not before its time");
+    assert_eq!(claimed(&queue, T0.after(POLICY.backoff * 5 / 4)).await.job.bytes, 0, "nor later than its jitter");
 }
 
 async fn a_late_holder_changes_nothing<B: Backend>() {
@@ -395,6 +489,8 @@ async fn no_change_is_missed_after_the_subscription<B: Backend>() {
     changed.await;
 }
 
+mod orders;
+
 macro_rules! holds_for {
     ($backend:ty: $($name:ident)*) => {$(
         #[tokio::test]
@@ -408,7 +504,7 @@ mod sqlite {
     use super::*;
     use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 
-    struct InAFile(tempfile::TempDir);
+    pub(super) struct InAFile(tempfile::TempDir);
 
     impl Default for InAFile {
         fn default() -> Self {
@@ -417,7 +513,7 @@ mod sqlite {
     }
 
     impl InAFile {
-        fn path(&self) -> std::path::PathBuf {
+        pub(in crate::queue::contract) fn path(&self) -> std::path::PathBuf {
             self.0.path().join("inkport.db")
         }
     }
@@ -426,11 +522,11 @@ mod sqlite {
         type Queue = SqliteQueue;
         type Ledger = SqliteLedger;
         fn queue(&self) -> SqliteQueue {
-            let given_up = |job: &Job, is_newest: bool| {
-                assert!(is_newest && matches!(job.state, State::Dead { .. }) && job.error.is_some());
+            let hook = |job: &Job, is_newest: bool| {
+                assert!(is_newest && matches!(job.state, State::Dead { .. } | State::Queued { .. }) && job.error.is_some());
                 vec![mail(&format!("{}@example.org", job.account))]
             };
-            SqliteQueue::open_with(&self.path(), POLICY, Box::new(given_up)).unwrap()
+            SqliteQueue::open_with(&self.path(), POLICY, Box::new(hook)).unwrap()
         }
         fn ledger(&self) -> SqliteLedger {
             SqliteLedger::open(&self.path()).unwrap()
@@ -439,8 +535,11 @@ mod sqlite {
 
     holds_for! { InAFile:
         a_job_is_claimed_and_settled
+        a_reading_is_found_once_its_job_is_done
         concurrent_claims_never_share_a_job
         jobs_of_one_path_run_one_after_the_other
+        accounts_take_turns
+        what_waits_for_its_second_attempt_holds_nobody_up
         a_late_holder_changes_nothing
         an_extended_lease_is_kept
         attempts_end_dead_and_an_operator_may_retry
@@ -511,7 +610,7 @@ mod sqlite {
             .execute_batch(
                 "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
                  INSERT INTO jobs SELECT printf('00000000000000000000%06d', i), 'alice', '/same', zeroblob(32), 1, 'ftp', i, i, i, i,
-                     'done', NULL, NULL, NULL, NULL, 1, 0, 1, i, NULL, NULL FROM n",
+                     'done', NULL, NULL, NULL, NULL, 1, 0, 1, i, NULL, NULL, NULL, NULL FROM n",
             )
             .unwrap();
         queue.enqueue(job(1, "/same")).await.unwrap();
@@ -519,10 +618,37 @@ mod sqlite {
         assert_eq!(house.ledger().counts().unwrap(), Counts { running: 1, done: 20_000, ..Counts::default() });
         let plan = |query: &str| {
             let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-            let steps = statement.query_map([], |row| row.get::<_, String>(3)).unwrap();
-            steps.collect::<Result<Vec<_>, _>>().unwrap().join("; ")
+            // Nothing is bound: a plan does not depend on it.
+            let (mut rows, mut steps) = (statement.raw_query(), Vec::new());
+            while let Some(row) = rows.next().unwrap() {
+                steps.push(row.get::<_, String>(3).unwrap());
+            }
+            steps.join("; ")
         };
+        let list = |state: Option<&str>, account: Option<AccountName>| {
+            crate::queue::ledger::list_query(&Filter { state: state.map(str::to_owned), account, limit: 50 })
+        };
+        let lists = [list(None, None), list(Some("dead"), None), list(None, Some(alice())), list(Some("dead"), Some(alice()))];
+        for query in &lists {
+            // By the primary key, newest first, where nothing is asked for.
+            let plan = plan(query);
+            assert!(!plan.contains("TEMP B-TREE") && (!plan.contains("SCAN") || query == &lists[0]), "{query}: {plan}");
+        }
+        // In the order of turns, those who wait only, until one has a job due: a claim seldom sees a second.
+        assert_eq!(plan(crate::queue::turns::WAITING), "SCAN turns USING INDEX turns_waiting");
         for (query, index) in [
+            (crate::queue::turns::NEXT, "jobs_line"),
+            (crate::queue::turns::NEXT, "jobs_unfinished"),
+            (crate::queue::turns::MORE_INTERRUPTED, "jobs_line"),
+            ("SELECT coalesce(max(served), 0) FROM turns", "turns_served"),
+            (crate::queue::readings::FIND, "readings_document"),
+            ("SELECT id FROM jobs WHERE state = 'running'", "jobs_"),
+            ("UPDATE jobs SET state = 'done' WHERE id = 'x'", "PRIMARY KEY"),
+            (
+                "SELECT job, recipient FROM deliveries WHERE state IN ('deferred', 'bounced') ORDER BY id DESC LIMIT 20",
+                "deliveries_troubled",
+            ),
+            ("SELECT recipient FROM deliveries WHERE job = 'x' ORDER BY id", "deliveries_job"),
             (
                 "SELECT id FROM jobs INDEXED BY jobs_running WHERE state = 'running' AND lease_until <= 5 ORDER BY lease_until LIMIT 64",
                 "jobs_running",
@@ -535,8 +661,11 @@ mod sqlite {
             ),
             ("SELECT received_at FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1", "jobs_state"),
         ] {
-            let plan = plan(query);
-            assert!(plan.contains(index) && !plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{query}: {plan}");
+            // The inner query's rows, as they come, are no table.
+            let plan = plan(query).replace("SCAN job;", "");
+            // Of deliveries in trouble all may be looked at, in the order of their own index.
+            let scans = plan.replace("SCAN deliveries USING INDEX deliveries_troubled", "");
+            assert!(plan.contains(index) && !scans.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{query}: {plan}");
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The reading side: a few connections that never write, beside whoever does.
 
+use super::readings;
 use super::rows::{self, JOB_COLUMNS, job_from_row};
 use super::sqlite::not_opened;
 use super::{Counts, DeliveryRecord, Filter, JobLedger, QueueError};
 use crate::account::{AccountName, VirtualPath};
 use crate::database;
-use crate::job::{FileIdentity, Job, JobId};
+use crate::job::{FileIdentity, Job, JobId, SpoolKey};
 use crate::units::Timestamp;
 use rusqlite::{Connection, OptionalExtension, ToSql, params};
 use std::path::{Path, PathBuf};
@@ -48,7 +49,7 @@ impl SqliteLedger {
         Ok(SqliteLedger { pool: Arc::new(Pool { path: path.to_owned(), idle: Mutex::new(idle), returned: Condvar::new() }) })
     }
 
-    fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, QueueError>) -> Result<T, QueueError> {
+    pub(super) fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T, QueueError>) -> Result<T, QueueError> {
         let pool = &*self.pool;
         let mut idle = pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while idle.connections.is_empty() && idle.lent >= CONNECTIONS {
@@ -109,19 +110,11 @@ impl JobLedger for SqliteLedger {
 
     fn list(&self, filter: &Filter) -> Result<Vec<(Job, Vec<DeliveryRecord>)>, QueueError> {
         self.read(|connection| {
-            let mut query = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE 1");
-            let mut parameters: Vec<&dyn ToSql> = Vec::new();
-            if let Some(state) = &filter.state {
-                parameters.push(state);
-                query.push_str(&format!(" AND state = ?{}", parameters.len()));
-            }
             let account = filter.account.as_ref().map(AccountName::as_str);
-            if let Some(account) = &account {
-                parameters.push(account);
-                query.push_str(&format!(" AND account = ?{}", parameters.len()));
-            }
-            query.push_str(&format!(" ORDER BY id DESC LIMIT {}", filter.limit.min(LONGEST_LIST)));
-            let mut statement = connection.prepare_cached(&query)?;
+            let mut parameters: Vec<&dyn ToSql> = Vec::new();
+            parameters.extend(filter.state.as_ref().map(|state| state as &dyn ToSql));
+            parameters.extend(account.as_ref().map(|account| account as &dyn ToSql));
+            let mut statement = connection.prepare_cached(&list_query(filter))?;
             let jobs = statement.query_map(&*parameters, |row| job_from_row(row).map(|(job, _)| job))?;
             jobs.map(|job| with_deliveries(connection, job?)).collect()
         })
@@ -145,6 +138,10 @@ impl JobLedger for SqliteLedger {
 
     fn known(&self, account: &AccountName, identity: &FileIdentity) -> Result<Option<JobId>, QueueError> {
         self.read(|connection| rows::known(connection, account, identity))
+    }
+
+    fn reading(&self, account: &AccountName, spool: &SpoolKey, recipe: &str) -> Result<Option<(JobId, Vec<u8>)>, QueueError> {
+        self.read(|connection| readings::find(connection, account, spool, recipe))
     }
 
     fn troubled(&self, limit: usize) -> Result<Vec<(Job, DeliveryRecord)>, QueueError> {
@@ -171,6 +168,16 @@ impl JobLedger for SqliteLedger {
             Ok(statement.query_row([], |row| row.get(0)).optional()?.map(Timestamp))
         })
     }
+}
+
+/// What [`JobLedger::list`] asks; its parameters are the state and the account, where the filter has them.
+pub(super) fn list_query(filter: &Filter) -> String {
+    let mut query = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE 1");
+    for (column, _) in [("state", filter.state.is_some()), ("account", filter.account.is_some())].iter().filter(|(_, set)| *set) {
+        query.push_str(&format!(" AND {column} = ?"));
+    }
+    query.push_str(&format!(" ORDER BY id DESC LIMIT {}", filter.limit.min(LONGEST_LIST)));
+    query
 }
 
 fn with_deliveries(connection: &Connection, job: Job) -> Result<(Job, Vec<DeliveryRecord>), QueueError> {

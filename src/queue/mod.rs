@@ -5,7 +5,7 @@
 //! Decides nothing: [`crate::job::state::apply`] and [`crate::job::delivery::apply`] do. Two traits: [`Queue`] for those who
 //! carry (`intake`, `worker`, `delivery`), [`JobLedger`], read only, for those who show (`http`, `cli`).
 
-use crate::account::{AccountName, VirtualPath};
+use crate::account::{AccountName, Priority, VirtualPath};
 use crate::job::delivery::{Attempt, DeliveryState};
 use crate::job::{Door, FileIdentity, Job, JobId, SpoolKey};
 use crate::units::Timestamp;
@@ -14,13 +14,19 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+pub mod keeping;
 pub mod sqlite;
 
 #[cfg(test)]
 mod contract;
 mod ledger;
+mod orders;
+mod readings;
 mod rows;
+mod turns;
 mod writer;
+
+pub use orders::{Obeyed, Order, OrderBook};
 
 /// An upload to be read: bytes are in the spool and under `path` in the home, both durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +50,12 @@ pub struct NewDelivery {
     pub attachments: Vec<(String, SpoolKey)>,
 }
 
-/// What there is to do about a job that the queue itself gives up, since nobody holds it: its worker or the
-/// daemon did not come back from it too often. Told the job as it ends, and whether no newer upload has its
-/// name; answers the deliveries that are committed with the end. Called inside of the transaction, perhaps
-/// again if that fails: it must not use the queue, and must be able to do it twice.
-pub type GivenUp = Box<dyn Fn(&Job, bool) -> Vec<NewDelivery> + Send>;
+/// What there is to do about a job that changes without a holder who could do it. Dead: its worker or the
+/// daemon did not come back from it too often, or an operator cancelled it. Queued: an operator wants it tried again.
+/// Told the job as it is then, and whether no newer upload has its name; answers the deliveries that are
+/// committed with an end. Called inside of the transaction, perhaps again if that fails: it must not use the
+/// queue, and must be able to do it twice.
+pub type WithoutHolder = Box<dyn Fn(&Job, bool) -> Vec<NewDelivery> + Send>;
 
 /// The temporary right to run a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,8 +184,11 @@ pub trait Queue: Clone + Send + Sync + 'static {
         file: FileIdentity,
         modified_ns: i128,
     ) -> impl Future<Output = Result<(), QueueError>> + Send;
-    /// The next due job, now leased; `None` if there is none. Jobs of one account and path run one after the other, oldest first.
+    /// The next due job, now leased; `None` if there is none. Accounts take turns, by their priority; jobs of one
+    /// account and path run one after the other, oldest first.
     fn claim(&self, lease: Duration, now: Timestamp) -> impl Future<Output = Result<Option<Lease>, QueueError>> + Send;
+    /// How often an account that has jobs gets a turn; normal until it is said.
+    fn prioritize(&self, account: AccountName, priority: Priority) -> impl Future<Output = Result<(), QueueError>> + Send;
     /// A longer lease for a job still at work.
     fn extend(
         &self,
@@ -198,6 +208,10 @@ pub trait Queue: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Job, QueueError>> + Send;
     /// An operator wants rejected or dead jobs tried again: one, or all dead ones. Answers how many.
     fn retry(&self, job: Option<JobId>, now: Timestamp) -> impl Future<Output = Result<usize, QueueError>> + Send;
+    /// Carries out the operator's orders that wait. Answers the jobs that were cancelled: who is at work on one stops.
+    fn obey(&self, now: Timestamp) -> impl Future<Output = Result<Vec<JobId>, QueueError>> + Send;
+    /// Keeps a job's reading, in the worker's own form, for the same bytes to be answered from; see [`JobLedger::reading`].
+    fn keep_reading(&self, job: JobId, recipe: String, reading: Vec<u8>) -> impl Future<Output = Result<(), QueueError>> + Send;
     /// The next due delivery, leased in memory for this process; `None` if there is none.
     fn claim_delivery(&self, now: Timestamp) -> impl Future<Output = Result<Option<Delivery>, QueueError>> + Send;
     /// Ends an attempt to deliver.
@@ -242,6 +256,8 @@ pub trait JobLedger: Clone + Send + Sync + 'static {
     fn newest(&self, account: &AccountName, path: &VirtualPath) -> Result<Option<Job>, QueueError>;
     /// A job of this account for a file of this identity, whatever its path.
     fn known(&self, account: &AccountName, identity: &FileIdentity) -> Result<Option<JobId>, QueueError>;
+    /// The first reading of these bytes by this recipe that was kept for the account and whose job is done, with that job.
+    fn reading(&self, account: &AccountName, spool: &SpoolKey, recipe: &str) -> Result<Option<(JobId, Vec<u8>)>, QueueError>;
     /// Deliveries that the relay refused for good or has not taken yet, the latest job's first.
     fn troubled(&self, limit: usize) -> Result<Vec<(Job, DeliveryRecord)>, QueueError>;
     /// The oldest queued job's time of receipt.

@@ -136,18 +136,7 @@ pub(super) fn attachments_to_json(attachments: &[(String, SpoolKey)]) -> String 
 
 pub(super) fn attachments_from_json(text: &str) -> Option<Vec<(String, SpoolKey)>> {
     let pairs: Vec<(String, String)> = serde_json::from_str(text).ok()?;
-    pairs.into_iter().map(|(name, key)| Some((name, spool_key(&key)?))).collect()
-}
-
-fn spool_key(hex: &str) -> Option<SpoolKey> {
-    let mut key = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in key.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(SpoolKey(key))
+    pairs.into_iter().map(|(name, key)| Some((name, SpoolKey::from_hex(&key)?))).collect()
 }
 
 #[cfg(test)]

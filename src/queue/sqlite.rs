@@ -4,10 +4,14 @@
 //! A daemon holds the file alone, by a lock beside it: two would hand out the same job twice. The
 //! command line reads it meanwhile through [`SqliteLedger`].
 
+use super::orders;
+use super::readings;
 use super::rows::{self, attachments_to_json};
+use super::turns;
 use super::writer::{Answer, Lock, Store, Writer};
-use super::{Delivery, GivenUp, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError};
-use crate::account::{AccountName, VirtualPath};
+use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError, WithoutHolder};
+use crate::account::{AccountName, Priority, VirtualPath};
+use crate::crashpoint;
 use crate::database::{self, DatabaseError};
 use crate::job::delivery::{Attempt, DeliveryStanding, DeliveryState};
 use crate::job::state::{Event, Illegal, RetryPolicy, Standing, State, apply};
@@ -43,10 +47,10 @@ impl SqliteQueue {
 
     /// Opens the queue for this process alone, brings its schema up to date, and gives every job that
     /// was running when the daemon last ended back to the queue. Blocking.
-    pub fn open_with(path: &Path, policy: RetryPolicy, given_up: GivenUp) -> Result<Self, QueueError> {
+    pub fn open_with(path: &Path, policy: RetryPolicy, without_holder: WithoutHolder) -> Result<Self, QueueError> {
         let lock = Lock::take(path)?;
         let connection = database::open(path).map_err(|error| not_opened(path, error))?;
-        let mut store = Store::new(connection, policy, path, given_up);
+        let mut store = Store::new(connection, policy, path, without_holder);
         let recovered = store.alone(|store| recover(store, Timestamp::from_system(SystemTime::now())))?;
         if recovered > 0 {
             tracing::info!(jobs.recovered = recovered, "jobs that were running when the daemon last ended are queued again");
@@ -54,10 +58,30 @@ impl SqliteQueue {
         Ok(SqliteQueue { writer: Arc::new(Writer::start(store, lock)?) })
     }
 
+    /// Runs a verb of `keeping` in the next transaction.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&mut Store) -> Answer<T> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        self.writer.run(verb).await
+    }
+
     /// Whether verbs are still taken: false after [`close`](Self::close), or if the writer thread died.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.writer.is_open()
+    }
+
+    /// Jobs queued or running, as of the last commit. Never waits.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        self.writer.unfinished()
+    }
+
+    /// How long the transaction under way has taken by now; zero between two. Never waits.
+    #[must_use]
+    pub fn at_work_for(&self) -> Duration {
+        self.writer.at_work_for()
     }
 
     /// Finishes what was given so far; every verb after this answers [`QueueError::Closed`].
@@ -107,6 +131,10 @@ impl Queue for SqliteQueue {
         self.writer.run_or_undo(move |store| claim(store, lease, now), undo).await
     }
 
+    async fn prioritize(&self, account: AccountName, priority: Priority) -> Result<(), QueueError> {
+        self.writer.run(move |store| turns::prioritize(store, &account, priority)).await
+    }
+
     async fn extend(&self, job: JobId, token: u64, lease: Duration, now: Timestamp) -> Result<(), QueueError> {
         self.writer.run(move |store| step(store, job, &Event::Extend { token, lease }, now, None).map(drop)).await
     }
@@ -126,6 +154,10 @@ impl Queue for SqliteQueue {
         self.writer.run(move |store| retry(store, job, now)).await
     }
 
+    async fn keep_reading(&self, job: JobId, recipe: String, reading: Vec<u8>) -> Result<(), QueueError> {
+        self.writer.run(move |store| readings::keep(store, job, &recipe, &reading)).await
+    }
+
     async fn claim_delivery(&self, now: Timestamp) -> Result<Option<Delivery>, QueueError> {
         let undo = |store: &mut Store, unheard: Option<Delivery>| {
             if let Some(delivery) = unheard {
@@ -138,6 +170,10 @@ impl Queue for SqliteQueue {
 
     async fn settle_delivery(&self, delivery: i64, attempt: Attempt, now: Timestamp) -> Result<DeliveryState, QueueError> {
         self.writer.run(move |store| settle_delivery(store, delivery, &attempt, now)).await
+    }
+
+    async fn obey(&self, now: Timestamp) -> Result<Vec<JobId>, QueueError> {
+        self.writer.run(move |store| orders::obey(store, now)).await
     }
 
     fn changed(&self) -> impl Future<Output = ()> + Send + use<> {
@@ -171,6 +207,7 @@ fn insert(store: &mut Store, job: &NewJob) -> Answer<JobId> {
             standing.interruptions,
             rows::signed(standing.claims),
         ])?;
+    crashpoint::here("job-inserted");
     store.work_may_be_due();
     Ok(job.id)
 }
@@ -218,25 +255,18 @@ fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Le
         params![now.0, EXPIRED_AT_ONCE],
     )? {
         let job = step(store, id, &Event::Expire, now, None)?;
-        bury(store, &job, now)?;
+        if job.state.is_final() {
+            tell(store, &job, now)?;
+        }
         tracing::warn!(job.id = %id, job.state = job.state.name(), "a worker held this job longer than its lease and lost it");
         store.work_may_be_due();
     }
-    let next = ids(
-        store,
-        "SELECT id FROM jobs AS job INDEXED BY jobs_queued
-         WHERE state = 'queued' AND due <= ?1
-           AND NOT EXISTS (SELECT 1 FROM jobs AS older INDEXED BY jobs_unfinished
-                           WHERE older.account = job.account AND older.path = job.path AND older.id < job.id
-                             AND older.state IN ('queued', 'running'))
-         ORDER BY interruptions, id LIMIT 1",
-        params![now.0],
-    )?;
-    let Some(id) = next.into_iter().next() else { return Ok(None) };
+    let Some(id) = turns::next(store, now)? else { return Ok(None) };
     let job = step(store, id, &Event::Claim { lease }, now, None)?;
     let State::Running { token, lease_until } = job.state else {
         return Err(QueueError::broken(store.path(), format!("job {id} was claimed but is not running")));
     };
+    crashpoint::here("job-leased");
     Ok(Some(Lease { job, token, until: lease_until }))
 }
 
@@ -251,24 +281,26 @@ fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries
         Outcome::Released => (Event::Release { token }, None),
     };
     let job = step(store, id, &event, now, error)?;
+    crashpoint::here("job-ended");
     if job.state.is_final() {
         schedule(store, id, deliveries, now)?;
+        crashpoint::here("outbox-written");
     }
     store.work_may_be_due();
     Ok(job)
 }
 
-/// A job that died without a holder is told of like any other.
-fn bury(store: &mut Store, job: &Job, now: Timestamp) -> Answer<()> {
-    if !matches!(job.state, State::Dead { .. }) {
+/// A job that ended, or was queued once more, without a holder is told of like any other.
+pub(super) fn tell(store: &mut Store, job: &Job, now: Timestamp) -> Answer<()> {
+    if !matches!(job.state, State::Dead { .. } | State::Queued { .. }) {
         return Ok(());
     }
     let is_newest: bool = store
         .connection()
         .prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM jobs WHERE account = ?1 AND path = ?2 AND id > ?3)")?
         .query_row(params![job.account.as_str(), job.path.as_str(), job.id.to_string()], |row| row.get(0))?;
-    let deliveries = store.given_up(job, is_newest);
-    schedule(store, job.id, &deliveries, now)
+    let deliveries = store.without_holder(job, is_newest);
+    if job.state.is_final() { schedule(store, job.id, &deliveries, now) } else { Ok(()) }
 }
 
 /// The mail about a job's end, in the transaction of that end.
@@ -299,7 +331,10 @@ fn retry(store: &mut Store, job: Option<JobId>, now: Timestamp) -> Answer<usize>
     let mut retried = 0;
     for id in wanted {
         match move_on(store, id, &Event::Retry, now, None)? {
-            Ok(_) => retried += 1,
+            Ok(job) => {
+                tell(store, &job, now)?;
+                retried += 1;
+            }
             Err(refused) => tracing::debug!(job.id = %id, %refused, "not tried again"),
         }
     }
@@ -311,8 +346,8 @@ fn recover(store: &mut Store, now: Timestamp) -> Answer<usize> {
     let running = ids(store, "SELECT id FROM jobs WHERE state = 'running'", params![])?;
     for id in &running {
         let job = step(store, *id, &Event::Recover, now, None)?;
-        bury(store, &job, now)?;
-        if let State::Dead { reason } = job.state {
+        if let State::Dead { reason } = &job.state {
+            tell(store, &job, now)?;
             tracing::error!(job.id = %id, job.reason = reason, "a job is given up: the daemon never survives it");
         }
     }
@@ -365,7 +400,7 @@ fn settle_delivery(store: &mut Store, id: i64, attempt: &Attempt, now: Timestamp
     Ok(next.state)
 }
 
-fn ids(store: &Store, query: &str, parameters: impl rusqlite::Params) -> Answer<Vec<JobId>> {
+pub(super) fn ids(store: &Store, query: &str, parameters: impl rusqlite::Params) -> Answer<Vec<JobId>> {
     let mut statement = store.connection().prepare_cached(query)?;
     let ids = statement.query_map(parameters, |row| rows::parsed(0, &row.get::<_, String>(0)?, rows::job_id))?;
     Ok(ids.collect::<Result<_, _>>()?)
@@ -381,7 +416,7 @@ fn step(store: &mut Store, id: JobId, event: &Event, now: Timestamp, error: Opti
 
 /// Stores what the state machine answers to `event`. `error` is the job's new sentence: `None` leaves
 /// the one it has, `Some(None)` clears it.
-fn move_on(
+pub(super) fn move_on(
     store: &mut Store,
     id: JobId,
     event: &Event,
@@ -396,7 +431,7 @@ fn move_on(
     job.finished_at = next.state.is_final().then_some(now);
     job.error = match (error, event, &next.state) {
         (Some(error), ..) => error.map(rows::cut),
-        (None, Event::Recover | Event::Expire, State::Dead { reason }) => Some(rows::cut(reason.clone())),
+        (None, Event::Recover | Event::Expire | Event::Cancel, State::Dead { reason }) => Some(rows::cut(reason.clone())),
         (None, Event::Expire, _) => Some("the worker stopped answering".to_owned()),
         (None, ..) => job.error,
     };

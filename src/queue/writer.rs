@@ -4,7 +4,7 @@
 //! in one transaction, each within a savepoint of its own so that one failure does not sink the
 //! others, commits once, and only then answers all of them: an fsync for many, and no answer before it.
 
-use super::{GivenUp, NewDelivery, QueueError};
+use super::{NewDelivery, QueueError, WithoutHolder};
 use crate::job::Job;
 use crate::job::state::RetryPolicy;
 use crate::units::Timestamp;
@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -73,21 +74,33 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Whether nobody holds it. It is not taken; where it cannot be looked at, somebody may.
+    pub(super) fn is_free(database: &Path) -> bool {
+        let mut path = database.as_os_str().to_owned();
+        path.push(".lock");
+        match File::open(PathBuf::from(path)) {
+            Ok(file) => rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+}
+
 /// What the writer thread owns.
 pub(super) struct Store {
     connection: Connection,
     policy: RetryPolicy,
     path: PathBuf,
-    given_up: GivenUp,
+    without_holder: WithoutHolder,
     /// Claimed by this process until then; gone with it.
     pub(super) leased_deliveries: HashMap<i64, Timestamp>,
     changed: bool,
 }
 
 impl Store {
-    pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path, given_up: GivenUp) -> Self {
+    pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path, without_holder: WithoutHolder) -> Self {
         connection.set_prepared_statement_cache_capacity(64);
-        Store { connection, policy, path: path.to_owned(), given_up, leased_deliveries: HashMap::new(), changed: false }
+        Store { connection, policy, path: path.to_owned(), without_holder, leased_deliveries: HashMap::new(), changed: false }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -102,8 +115,8 @@ impl Store {
         &self.path
     }
 
-    pub(super) fn given_up(&self, job: &Job, is_newest: bool) -> Vec<NewDelivery> {
-        (self.given_up)(job, is_newest)
+    pub(super) fn without_holder(&self, job: &Job, is_newest: bool) -> Vec<NewDelivery> {
+        (self.without_holder)(job, is_newest)
     }
 
     /// After the commit, those who wait in `changed` are woken.
@@ -196,11 +209,40 @@ impl Store {
     }
 }
 
+/// How the thread is doing, for who asks without waiting for it.
+#[derive(Debug)]
+struct Load {
+    /// Jobs queued or running, as of the last commit.
+    unfinished: AtomicU64,
+    opened: Instant,
+    /// When the thread began the transaction that it is at, in milliseconds since `opened`; [`IDLE`](Self::IDLE) between.
+    at_work_since: AtomicU64,
+}
+
+impl Load {
+    const IDLE: u64 = u64::MAX;
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(Self::IDLE - 1)
+    }
+
+    fn count(&self, store: &Store) {
+        let counted = store
+            .connection()
+            .prepare_cached("SELECT sum(jobs) FROM tally WHERE state IN ('queued', 'running')")
+            .and_then(|mut statement| statement.query_row([], |row| row.get::<_, i64>(0)));
+        if let Ok(jobs) = counted {
+            self.unfinished.store(jobs.max(0).cast_unsigned(), Ordering::Release);
+        }
+    }
+}
+
 /// The thread's other end.
 pub(super) struct Writer {
     commands: Mutex<Option<mpsc::Sender<Work>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     changes: Arc<watch::Sender<u64>>,
+    load: Arc<Load>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -214,6 +256,10 @@ impl Writer {
         let (commands, mut waiting) = mpsc::channel::<Work>(WAITING);
         let changes = Arc::new(watch::Sender::new(0_u64));
         let announce = Arc::clone(&changes);
+        let load =
+            Arc::new(Load { unfinished: AtomicU64::new(0), opened: Instant::now(), at_work_since: AtomicU64::new(Load::IDLE) });
+        load.count(&store);
+        let told = Arc::clone(&load);
         let path = store.path.clone();
         let thread = std::thread::Builder::new()
             .name("queue-writer".to_owned())
@@ -232,7 +278,10 @@ impl Writer {
                     {
                         batch.push(work);
                     }
+                    told.at_work_since.store(told.now(), Ordering::Release);
                     left = store.run_together(batch);
+                    told.count(&store);
+                    told.at_work_since.store(Load::IDLE, Ordering::Release);
                     if store.changed {
                         announce.send_modify(|version| *version = version.wrapping_add(1));
                     }
@@ -241,7 +290,7 @@ impl Writer {
                 drop(lock);
             })
             .map_err(|error| QueueError::broken(&path, format!("its writer thread cannot be started: {error}")))?;
-        Ok(Writer { commands: Mutex::new(Some(commands)), thread: Mutex::new(Some(thread)), changes })
+        Ok(Writer { commands: Mutex::new(Some(commands)), thread: Mutex::new(Some(thread)), changes, load })
     }
 
     /// Runs a verb in the next transaction. Once it was sent it runs, whether or not the caller waits on.
@@ -290,6 +339,19 @@ impl Writer {
             if receiver.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
+        }
+    }
+
+    /// Jobs queued or running, as of the last commit.
+    pub(super) fn unfinished(&self) -> u64 {
+        self.load.unfinished.load(Ordering::Acquire)
+    }
+
+    /// How long the transaction under way has taken by now.
+    pub(super) fn at_work_for(&self) -> Duration {
+        match self.load.at_work_since.load(Ordering::Acquire) {
+            Load::IDLE => Duration::ZERO,
+            since => Duration::from_millis(self.load.now().saturating_sub(since)),
         }
     }
 

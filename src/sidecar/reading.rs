@@ -9,7 +9,8 @@ use crate::document::{Format, Page, TextLayer};
 use crate::job::{JobId, SpoolKey};
 use crate::ocr::{Confidence, PageText};
 use crate::units::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ pub struct Reading {
     pub items: Vec<Item>,
     pub pairs: Vec<Pair>,
     pub timing_ms: Timing,
+    /// The job of the same account that read the same bytes: this is its reading. Left out where this job read them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<JobId>,
     /// The file ended before the document did. Left out when it did not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
@@ -48,18 +52,18 @@ pub struct Reading {
 }
 
 /// Something that went wrong without sinking the document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Warning {
     /// The page that it is about.
     pub page: u32,
     /// Stable: `truncated`, or the code that the document would be rejected with.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// A sentence.
     pub message: String,
 }
 
 /// Where a page's text comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The engine read its image.
@@ -79,7 +83,7 @@ pub struct FileInfo {
 }
 
 /// What read it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
     pub name: String,
     pub models: Vec<String>,
@@ -100,7 +104,7 @@ pub struct Facts<'a> {
 }
 
 /// What the document room said of a page; its pixels are gone when the reading is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageMeta {
     pub number: u32,
     pub width: u32,
@@ -146,7 +150,7 @@ impl From<&Page> for PageMeta {
 }
 
 /// Time that the pages' own stage times do not tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Spent {
     /// In the document room, all pages.
     pub decode: Duration,
@@ -270,6 +274,7 @@ impl Reading {
             items: Vec::new(),
             pairs: Vec::new(),
             timing_ms,
+            duplicate_of: None,
             truncated,
             warnings: Vec::new(),
         }

@@ -1,7 +1,7 @@
 //! What the watch remembers and does; `watch` decides when. Time is passed in.
 
-use super::Health;
-use crate::account::{AccountName, VirtualPath};
+use super::{Health, Hint};
+use crate::account::{AccountName, Arrival, VirtualPath};
 use crate::accounts::Accounts;
 use crate::homes::{HomeError, Homes};
 use crate::intake::{Accepted, Intake, IntakeError};
@@ -11,7 +11,7 @@ use crate::queue::sqlite::SqliteLedger;
 use crate::units::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Files that are remembered as dealt with, so that a scan of them asks nobody; about 10 MiB. For those
@@ -21,6 +21,12 @@ const MOST_KNOWN: usize = 250_000;
 const MOST_WAITING: usize = 10_000;
 /// After an error that is not one file's fault (a full disk, a database that does not answer).
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// Where a rename is waited for that nobody saw: a file system's clock ticks, and a file that is renamed in
+/// the tick of its last write looks as if it never was.
+const UNSEEN_RENAME: Duration = Duration::from_secs(60);
+/// What a marker's name ends with.
+const MARKER: &str = ".done";
 
 type Key = (AccountName, VirtualPath);
 
@@ -51,8 +57,19 @@ impl Known {
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     file: FileIdentity,
-    /// When it was first seen like this.
-    since: Instant,
+    /// If it is still the same then, it is whole.
+    due: Instant,
+}
+
+/// How much there is to say that a file is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// Its writer said so.
+    Said,
+    /// When nothing changes for a while.
+    Quiet,
+    /// When nothing changes for so long that a rename must have been missed.
+    Unsaid,
 }
 
 /// The looking side: blocking, and without memory of its own.
@@ -66,7 +83,7 @@ struct Eyes {
 
 /// What a scan came to.
 struct Scanned {
-    new: Vec<(Key, FileIdentity)>,
+    new: Vec<(Key, FileIdentity, Whole)>,
     /// What is known of the other files that are there.
     known: Known,
     /// It stopped looking at `room` new ones.
@@ -88,23 +105,58 @@ fn trouble(error: &dyn Error) -> Trouble {
 }
 
 impl Eyes {
-    /// Whether this file is still to be taken; what is not is remembered.
-    fn is_new(&self, known: &mut Known, account: &AccountName, path: &VirtualPath, file: FileIdentity) -> Result<bool, Trouble> {
+    /// What says that this file is whole, if it is still to be taken; what is not is remembered.
+    fn is_new(
+        &self,
+        known: &mut Known,
+        account: &AccountName,
+        arrival: Arrival,
+        path: &VirtualPath,
+        file: FileIdentity,
+    ) -> Result<Option<Whole>, Trouble> {
         if file.bytes == 0 || known.contains(account, &file) || !self.intake.is_document(account, path) {
-            return Ok(false);
+            return Ok(None);
         }
+        let Some(whole) = self.wholeness(account, arrival, path)? else { return Ok(None) };
         let has_job = self.ledger.known(account, &file).map_err(|error| trouble(&error))?.is_some();
         if has_job {
             known.insert(account, file);
         }
-        Ok(!has_job)
+        Ok((!has_job).then_some(whole))
+    }
+
+    /// `None`: not yet by any means, or itself no more than a marker.
+    fn wholeness(&self, account: &AccountName, arrival: Arrival, path: &VirtualPath) -> Result<Option<Whole>, Trouble> {
+        let times = |path: &VirtualPath| self.homes.times(account, path).map_err(|error| trouble(&error));
+        match arrival {
+            Arrival::Quiet => Ok(Some(Whole::Quiet)),
+            Arrival::Rename => {
+                let renamed = times(path)?.is_some_and(|times| times.changed > times.modified);
+                Ok(Some(if renamed { Whole::Said } else { Whole::Unsaid }))
+            }
+            Arrival::Marker if path.file_name().ends_with(MARKER) => Ok(None),
+            Arrival::Marker => {
+                let Some(file) = times(path)? else { return Ok(None) };
+                let name = path.file_name();
+                let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+                for base in [name, stem] {
+                    // Markers stay where they are, so one that an earlier file of the name left says nothing of this one.
+                    if let Ok(marker) = VirtualPath::new(&format!("{}/{base}{MARKER}", path.folder()))
+                        && times(&marker)?.is_some_and(|marker| marker.modified.max(marker.changed) >= file.modified)
+                    {
+                        return Ok(Some(Whole::Said));
+                    }
+                }
+                Ok(None)
+            }
+        }
     }
 
     fn scan(&self, known: &Known, room: usize) -> Result<Scanned, Trouble> {
         let (mut new, mut seen, mut more) = (Vec::new(), Known::default(), false);
         let mut failed = None;
         for account in self.accounts.list().map_err(|error| trouble(&error))? {
-            let name = account.name;
+            let (name, arrival) = (account.name, account.arrival);
             let walked = self.homes.walk(&name, &mut |path, file| {
                 if failed.is_some() {
                     return;
@@ -117,9 +169,9 @@ impl Eyes {
                     more = true;
                     return;
                 }
-                match self.is_new(&mut seen, &name, &path, file) {
-                    Ok(true) => new.push(((name.clone(), path), file)),
-                    Ok(false) => {}
+                match self.is_new(&mut seen, &name, arrival, &path, file) {
+                    Ok(Some(whole)) => new.push(((name.clone(), path), file, whole)),
+                    Ok(None) => {}
                     Err(error) => failed = Some(error),
                 }
             });
@@ -134,13 +186,86 @@ impl Eyes {
     }
 
     /// The file at this path, if it is still to be taken.
-    fn look(&self, known: &mut Known, (account, path): &Key) -> Result<Option<FileIdentity>, Trouble> {
+    fn look(&self, known: &mut Known, (account, path): &Key, arrival: Arrival) -> Result<Option<(FileIdentity, Whole)>, Trouble> {
         match self.homes.identity(account, path) {
-            Ok(Some(file)) => Ok(self.is_new(known, account, path, file)?.then_some(file)),
+            Ok(Some(file)) => Ok(self.is_new(known, account, arrival, path, file)?.map(|whole| (file, whole))),
             Ok(None) | Err(HomeError::Missing { .. }) => Ok(None),
             Err(error) => Err(trouble(&error)),
         }
     }
+
+    /// What tells that this account's files are whole; `None` if there is no such account.
+    fn arrival(&self, account: &AccountName) -> Result<Option<Arrival>, Trouble> {
+        Ok(self.accounts.find(account).map_err(|error| trouble(&error))?.map(|account| account.arrival))
+    }
+
+    /// Looks where something happened.
+    fn look_around(&self, mut known: Known, hints: Vec<Hint>) -> Looked {
+        let mut looked = Looked::default();
+        let mut keys: HashMap<Key, bool> = HashMap::new();
+        for Hint { path, renamed } in hints {
+            match key_of(self.homes.root(), &path) {
+                Some(Ok(key)) => *keys.entry(key).or_default() |= renamed,
+                // A home of its own: new, or renamed.
+                Some(Err(_account)) => looked.scan_wanted = true,
+                None => {}
+            }
+        }
+        let mut arrivals: HashMap<AccountName, Option<Arrival>> = HashMap::new();
+        for (key, renamed) in keys {
+            if self.homes.is_folder(&key.0, &key.1).unwrap_or(false) {
+                looked.scan_wanted = true;
+                continue;
+            }
+            let found = match arrivals.get(&key.0) {
+                Some(arrival) => Ok(*arrival),
+                None => self.arrival(&key.0).inspect(|arrival| {
+                    arrivals.insert(key.0.clone(), *arrival);
+                }),
+            };
+            let arrival = match found {
+                Ok(Some(arrival)) => arrival,
+                Ok(None) => continue,
+                Err(error) => {
+                    looked.failed = Some(error);
+                    continue;
+                }
+            };
+            let of_marker = key.1.file_name().strip_suffix(MARKER).filter(|_| arrival == Arrival::Marker);
+            let about = match of_marker {
+                Some(stem) => match self.homes.called(&key.0, &key.1, stem) {
+                    Ok(paths) => paths.into_iter().map(|path| (key.0.clone(), path)).collect(),
+                    Err(error) => {
+                        looked.failed = Some(trouble(&error));
+                        continue;
+                    }
+                },
+                None => vec![key],
+            };
+            for key in about {
+                match self.look(&mut known, &key, arrival) {
+                    Ok(Some((file, whole))) => {
+                        let said = renamed && arrival == Arrival::Rename;
+                        looked.new.push((key, file, if said { Whole::Said } else { whole }));
+                    }
+                    Ok(None) => {}
+                    Err(error) => looked.failed = Some(error),
+                }
+            }
+        }
+        looked.known = known;
+        looked
+    }
+}
+
+/// What hints came to.
+#[derive(Default)]
+struct Looked {
+    new: Vec<(Key, FileIdentity, Whole)>,
+    known: Known,
+    /// Only a scan can tell what happened.
+    scan_wanted: bool,
+    failed: Option<Trouble>,
 }
 
 /// Goes round the homes.
@@ -170,7 +295,7 @@ impl Patrol {
 
     /// When [`take_due`](Self::take_due) has something to do; `None` while nothing waits.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let due = self.waiting.values().map(|waiting| waiting.since).min()? + self.quiet;
+        let due = self.waiting.values().map(|waiting| waiting.due).min()?;
         Some(self.paused_until.map_or(due, |pause| due.max(pause)))
     }
 
@@ -186,8 +311,8 @@ impl Patrol {
         match scanned {
             Ok(Ok(Scanned { new, known, more })) => {
                 self.known = known;
-                for (key, file) in new {
-                    self.wait(key, file, now);
+                for (key, file, whole) in new {
+                    self.wait(key, file, whole, now);
                 }
                 let waiting = self.waiting.len();
                 self.health.update(|report| {
@@ -210,42 +335,13 @@ impl Patrol {
     }
 
     /// Looks where something may have happened. True if only a scan can tell what.
-    pub(super) async fn hinted(&mut self, paths: Vec<PathBuf>, now: Instant) -> bool {
-        let (eyes, mut known) = (self.eyes.clone(), std::mem::take(&mut self.known));
-        let looked = tokio::task::spawn_blocking(move || {
-            let (mut new, mut scan_wanted, mut failed) = (Vec::new(), false, None);
-            let mut keys = HashSet::new();
-            for path in paths {
-                match key_of(eyes.homes.root(), &path) {
-                    Some(Ok(key)) => drop(keys.insert(key)),
-                    // A home of its own: new, or renamed.
-                    Some(Err(_account)) => scan_wanted = true,
-                    None => {}
-                }
-            }
-            for key in keys {
-                if eyes.homes.is_folder(&key.0, &key.1).unwrap_or(false) {
-                    scan_wanted = true;
-                    continue;
-                }
-                match eyes.look(&mut known, &key) {
-                    Ok(Some(file)) => match eyes.accounts.find(&key.0) {
-                        Ok(Some(_)) => new.push((key, file)),
-                        Ok(None) => {}
-                        Err(error) => failed = Some(trouble(&error)),
-                    },
-                    Ok(None) => {}
-                    Err(error) => failed = Some(error),
-                }
-            }
-            (new, known, scan_wanted, failed)
-        })
-        .await;
-        match looked {
-            Ok((new, known, mut scan_wanted, failed)) => {
+    pub(super) async fn hinted(&mut self, hints: Vec<Hint>, now: Instant) -> bool {
+        let (eyes, known) = (self.eyes.clone(), std::mem::take(&mut self.known));
+        match tokio::task::spawn_blocking(move || eyes.look_around(known, hints)).await {
+            Ok(Looked { new, known, mut scan_wanted, failed }) => {
                 self.known = known;
-                for (key, file) in new {
-                    scan_wanted |= !self.wait(key, file, now);
+                for (key, file, whole) in new {
+                    scan_wanted |= !self.wait(key, file, whole, now);
                 }
                 if let Some(error) = failed {
                     self.stumble(error, now);
@@ -266,7 +362,7 @@ impl Patrol {
             return;
         }
         self.paused_until = None;
-        let due = self.waiting.iter().filter(|(_, waiting)| waiting.since + self.quiet <= now);
+        let due = self.waiting.iter().filter(|(_, waiting)| waiting.due <= now);
         let due: Vec<(Key, FileIdentity)> = due.take(most).map(|(key, waiting)| (key.clone(), waiting.file)).collect();
         for (key, before) in due {
             if let Err(error) = self.take(key, before, now).await {
@@ -280,18 +376,25 @@ impl Patrol {
 
     async fn take(&mut self, key: Key, before: FileIdentity, now: Instant) -> Result<(), Trouble> {
         let (eyes, mut known, looked_at) = (self.eyes.clone(), std::mem::take(&mut self.known), key.clone());
-        let (file, known) = tokio::task::spawn_blocking(move || (eyes.look(&mut known, &looked_at), known))
-            .await
-            .map_err(|ended| trouble(&ended))?;
+        let looking = move || {
+            let found = match eyes.arrival(&looked_at.0) {
+                Ok(Some(arrival)) => eyes.look(&mut known, &looked_at, arrival),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            };
+            (found, known)
+        };
+        let (found, known) = tokio::task::spawn_blocking(looking).await.map_err(|ended| trouble(&ended))?;
         self.known = known;
-        match file? {
+        let again = now + self.quiet;
+        match found? {
             None => {
                 self.waiting.remove(&key);
             }
-            Some(file) if file != before => {
-                self.waiting.insert(key, Waiting { file, since: now });
+            Some((file, whole)) if file != before => {
+                self.waiting.insert(key, Waiting { file, due: now + self.patience(whole) });
             }
-            Some(file) => match self.eyes.intake.take(&key.0, &key.1, Door::Watch).await {
+            Some((file, _)) => match self.eyes.intake.take(&key.0, &key.1, Door::Watch).await {
                 Ok(Accepted::Job(_) | Accepted::Known(_)) => {
                     self.known.insert(&key.0, file);
                     self.waiting.remove(&key);
@@ -300,7 +403,7 @@ impl Patrol {
                     self.waiting.remove(&key);
                 }
                 Ok(Accepted::NotNow) => {
-                    self.waiting.insert(key, Waiting { file, since: now });
+                    self.waiting.insert(key, Waiting { file, due: again });
                 }
                 Err(error @ IntakeError::TooLarge { .. }) => {
                     tracing::warn!(account.name = %key.0, upload.bytes = file.bytes, %error, "a file is left where it lies");
@@ -309,7 +412,7 @@ impl Patrol {
                 }
                 Err(error) => {
                     // Behind the others, should it be this file's own fault after all.
-                    self.waiting.insert(key, Waiting { file, since: now });
+                    self.waiting.insert(key, Waiting { file, due: again });
                     return Err(trouble(&error));
                 }
             },
@@ -317,12 +420,23 @@ impl Patrol {
         Ok(())
     }
 
+    /// How long a file of which this is known must stay as it is.
+    fn patience(&self, whole: Whole) -> Duration {
+        match whole {
+            Whole::Said => Duration::ZERO,
+            Whole::Quiet => self.quiet,
+            Whole::Unsaid => self.quiet.max(UNSEEN_RENAME),
+        }
+    }
+
     /// False if there is no room for it.
-    fn wait(&mut self, key: Key, file: FileIdentity, now: Instant) -> bool {
-        match self.waiting.get(&key) {
-            Some(waiting) if waiting.file == file => {}
-            None if self.waiting.len() >= MOST_WAITING => return false,
-            _ => drop(self.waiting.insert(key, Waiting { file, since: now })),
+    fn wait(&mut self, key: Key, file: FileIdentity, whole: Whole, now: Instant) -> bool {
+        let due = now + self.patience(whole);
+        let room = self.waiting.len() < MOST_WAITING;
+        match self.waiting.get_mut(&key) {
+            Some(waiting) if waiting.file == file => waiting.due = waiting.due.min(due),
+            None if !room => return false,
+            _ => drop(self.waiting.insert(key, Waiting { file, due })),
         }
         true
     }
@@ -346,194 +460,4 @@ fn key_of(root: &Path, path: &Path) -> Option<Result<Key, AccountName>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::account::Account;
-    use crate::intake::{Limits, Upload};
-    use crate::job::state::RetryPolicy;
-    use crate::queue::sqlite::SqliteQueue;
-    use crate::spool::Spool;
-    use std::fs;
-    use std::io::Write;
-
-    const QUIET: Duration = Duration::from_secs(2);
-
-    struct House {
-        dir: tempfile::TempDir,
-        intake: Intake,
-        patrol: Patrol,
-        health: Health,
-        start: Instant,
-    }
-
-    fn house() -> House {
-        let dir = tempfile::tempdir().unwrap();
-        let homes = Homes::open(&dir.path().join("homes")).unwrap();
-        let database = dir.path().join("inkport.db");
-        let accounts = Accounts::sqlite(&database).unwrap();
-        accounts.add(&Account::new("alice".parse().unwrap())).unwrap();
-        homes.ensure(&"alice".parse().unwrap()).unwrap();
-        let queue = SqliteQueue::open(&database, RetryPolicy { attempts: 1, backoff: Duration::ZERO }).unwrap();
-        let ledger = SqliteLedger::open(&database).unwrap();
-        let spool = Spool::open(&dir.path().join("spool")).unwrap();
-        let intake = Intake::new(spool, homes.clone(), queue, Limits { max_upload: 1000, min_free_space: 0 });
-        let health = Health::default();
-        let patrol = Patrol::new(QUIET, homes, accounts, intake.clone(), ledger, health.clone());
-        House { dir, intake, patrol, health, start: Instant::now() }
-    }
-
-    impl House {
-        fn home(&self, path: &str) -> PathBuf {
-            self.dir.path().join("homes/alice").join(path)
-        }
-
-        fn jobs(&self) -> u64 {
-            self.patrol.eyes.ledger.counts().unwrap().queued
-        }
-
-        /// Seconds after the start.
-        fn at(&self, seconds: u64) -> Instant {
-            self.start + Duration::from_secs(seconds)
-        }
-
-        async fn scan(&mut self, seconds: u64) {
-            assert!(!self.patrol.scan(self.at(seconds)).await);
-        }
-
-        async fn take_due(&mut self, seconds: u64) {
-            self.patrol.take_due(self.at(seconds), 100).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_growing_file_is_one_job_once_it_is_quiet() {
-        let mut house = house();
-        let mut file = fs::File::create(house.home("scan.jpg")).unwrap();
-        for second in 0..6 {
-            file.write_all(b"more").unwrap();
-            house.scan(second).await;
-            house.take_due(second).await;
-        }
-        assert_eq!((house.jobs(), house.patrol.waiting.len()), (0, 1));
-        assert_eq!(house.patrol.next_due(), Some(house.at(7)));
-        house.take_due(6).await;
-        assert_eq!(house.jobs(), 0, "not quiet for long enough");
-        house.take_due(7).await;
-        assert_eq!((house.jobs(), house.patrol.next_due()), (1, None));
-        for second in [8, 10, 12] {
-            house.scan(second).await;
-            house.take_due(second).await;
-        }
-        assert_eq!((house.jobs(), house.patrol.known.count), (1, 1));
-        // It grew without being looked at in between: seen at the second look.
-        file.write_all(b"late").unwrap();
-        house.scan(20).await;
-        file.write_all(b"later").unwrap();
-        house.take_due(22).await;
-        assert_eq!(house.jobs(), 1);
-        house.take_due(24).await;
-        assert_eq!(house.jobs(), 2);
-    }
-
-    #[tokio::test]
-    async fn what_came_by_another_door_or_is_no_document_is_left_alone() {
-        let mut house = house();
-        let mut staging = house.intake.begin().unwrap();
-        staging.write_all(b"page").unwrap();
-        let (account, path) = ("alice".parse().unwrap(), VirtualPath::new("/ftp.jpg").unwrap());
-        let upload = Upload { account, path, staged: staging.finish().unwrap(), door: Door::Ftp };
-        house.intake.accept(upload).await.unwrap();
-        for name in ["ftp.jpg.txt", ".hidden.jpg", "x.part", "~.tmp"] {
-            fs::write(house.home(name), b"x").unwrap();
-        }
-        fs::write(house.home("empty.jpg"), b"").unwrap();
-        fs::create_dir_all(house.dir.path().join("homes/removed")).unwrap();
-        fs::write(house.dir.path().join("homes/removed/scan.jpg"), b"x").unwrap();
-        house.scan(0).await;
-        assert!(house.patrol.waiting.is_empty());
-        let paths = [house.home("ftp.jpg"), house.home("x.part"), house.dir.path().join("homes/removed/scan.jpg")];
-        assert!(!house.patrol.hinted(paths.into(), house.at(0)).await);
-        assert!(house.patrol.waiting.is_empty());
-        assert_eq!((house.jobs(), house.health.report().last_scan.is_some()), (1, true));
-    }
-
-    #[tokio::test]
-    async fn a_client_that_sets_a_time_has_sent_nothing_new() {
-        let mut house = house();
-        fs::write(house.home("cp.jpg"), b"page").unwrap();
-        house.scan(0).await;
-        house.take_due(2).await;
-        assert_eq!(house.jobs(), 1);
-        let (account, path) = ("alice".parse().unwrap(), VirtualPath::new("/cp.jpg").unwrap());
-        for seconds in [1, 2] {
-            let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            house.intake.set_modified(&account, &path, then).await.unwrap();
-            assert!(!house.patrol.hinted(vec![house.home("cp.jpg")], house.at(3)).await);
-            house.scan(3 + seconds).await;
-            house.take_due(10 + seconds).await;
-            assert_eq!((house.jobs(), house.patrol.waiting.len()), (1, 0));
-        }
-        // Nor to one that remembers nothing, as after a restart.
-        house.patrol.known = Known::default();
-        house.scan(20).await;
-        assert!(house.patrol.waiting.is_empty());
-    }
-
-    #[tokio::test]
-    async fn hints_find_files_and_ask_for_a_scan_where_they_cannot() {
-        let mut house = house();
-        fs::create_dir(house.home("in")).unwrap();
-        fs::write(house.home("in/a.jpg"), b"a").unwrap();
-        let hint = |path: PathBuf| vec![path.clone(), path];
-        assert!(!house.patrol.hinted(hint(house.home("in/a.jpg")), house.at(0)).await);
-        assert_eq!(house.patrol.waiting.len(), 1);
-        assert!(house.patrol.hinted(hint(house.home("in")), house.at(0)).await, "a folder");
-        assert!(house.patrol.hinted(hint(house.home("").components().collect()), house.at(0)).await, "a home");
-        assert!(!house.patrol.hinted(hint(house.home("gone.jpg")), house.at(0)).await);
-        assert!(!house.patrol.hinted(hint("/elsewhere".into()), house.at(0)).await);
-        house.take_due(2).await;
-        assert_eq!(house.jobs(), 1);
-    }
-
-    #[tokio::test]
-    async fn trouble_pauses_and_a_file_too_large_does_not() {
-        let mut house = house();
-        fs::write(house.home("large.jpg"), vec![0; 1001]).unwrap();
-        fs::write(house.home("small.jpg"), b"x").unwrap();
-        house.scan(0).await;
-        house.take_due(2).await;
-        house.scan(3).await;
-        assert_eq!((house.jobs(), house.patrol.waiting.len()), (1, 0), "the large one is not looked at again");
-
-        fs::write(house.home("next.jpg"), b"next").unwrap();
-        house.scan(4).await;
-        let spool = house.dir.path().join("spool/incoming");
-        fs::remove_dir(&spool).unwrap();
-        house.take_due(6).await;
-        assert!(house.health.report().error.unwrap().contains("incoming"));
-        assert_eq!(house.patrol.next_due(), Some(house.at(16)));
-        fs::create_dir(&spool).unwrap();
-        house.take_due(10).await;
-        assert_eq!(house.jobs(), 1, "paused");
-        house.take_due(16).await;
-        assert_eq!(house.jobs(), 2);
-        house.scan(17).await;
-        assert_eq!(house.health.report().error, None);
-    }
-
-    #[tokio::test]
-    async fn more_files_than_can_wait_are_taken_in_turns() {
-        let mut house = house();
-        for number in 0..3 {
-            fs::write(house.home(&format!("{number}.jpg")), [number]).unwrap();
-        }
-        let (known, eyes) = (Known::default(), house.patrol.eyes.clone());
-        let scanned = eyes.scan(&known, 2).unwrap();
-        assert_eq!((scanned.new.len(), scanned.more), (2, true));
-        house.scan(0).await;
-        house.patrol.take_due(house.at(2), 2).await;
-        assert_eq!((house.jobs(), house.patrol.waiting.len()), (2, 1));
-        house.patrol.take_due(house.at(2), 2).await;
-        assert_eq!(house.jobs(), 3);
-    }
-}
+mod tests;

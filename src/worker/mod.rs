@@ -13,24 +13,29 @@
 pub mod engine;
 pub mod publish;
 pub mod read;
+pub mod wall;
+mod reuse;
+mod wire;
 
-use crate::account::Account;
+use crate::account::{Account, AccountName, Duplicates, Priority};
 use crate::accounts::Accounts;
+use crate::crashpoint;
 use crate::document::Limits;
 use crate::homes::Homes;
-use crate::job::Job;
 use crate::job::state::{RetryPolicy, State};
+use crate::job::{Job, JobId};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{JobLedger, Lease, NewDelivery, Outcome, Queue, QueueError};
 use crate::spool::Spool;
 use crate::units::Timestamp;
-use engine::{EngineFactory, EngineState, EngineThread};
+use engine::{Cancel, EngineState, EngineThread, Readers};
 use publish::{Failure, PublishError};
 use read::{Options, Read, ReadError};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// What the worker needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +64,10 @@ pub struct Parts {
 const LEASE: Duration = Duration::from_secs(60);
 /// The queue is asked this often even if nobody says that it changed: retries and leases fall due by themselves.
 const POLL: Duration = Duration::from_secs(1);
+/// An operator waits for an order at most this long.
+const OBEY: Duration = Duration::from_millis(500);
+/// Cancelled jobs that a lane may be behind with; one that missed some asks the queue.
+const CANCELLED_AT_ONCE: usize = 64;
 /// Between two tries to write what a full disk refused.
 const FULL_DISK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a lane waits for an engine thread to give up after a job's timeout before it starts another.
@@ -91,16 +100,23 @@ impl EngineHealth {
 pub struct Worker {
     settings: Settings,
     parts: Parts,
-    factory: EngineFactory,
+    readers: Readers,
     health: EngineHealth,
+    duplicates: Duplicates,
 }
 
 impl Worker {
     #[must_use]
-    pub fn new(settings: Settings, parts: Parts, factory: EngineFactory) -> Self {
+    pub fn new(settings: Settings, parts: Parts, readers: Readers) -> Self {
         let states = (0..settings.lanes.max(1)).map(|_| watch::channel(EngineState::Opening).0).collect();
         let health = EngineHealth { states: Arc::new(states), busy: Arc::default() };
-        Worker { settings, parts, factory, health }
+        Worker { settings, parts, readers, health, duplicates: Duplicates::default() }
+    }
+
+    /// What is done with bytes that were read before, for accounts that do not say it themselves.
+    #[must_use]
+    pub fn duplicates(self, duplicates: Duplicates) -> Self {
+        Worker { duplicates, ..self }
     }
 
     #[must_use]
@@ -111,24 +127,52 @@ impl Worker {
     /// Works until `stop` is true, then ends the jobs under way: finished, or given back after `grace`.
     pub async fn run(self, stop: watch::Receiver<bool>, grace: Duration) -> std::io::Result<()> {
         let mut lanes = tokio::task::JoinSet::new();
+        let priorities = Priorities::default();
+        let cancelled = broadcast::Sender::new(CANCELLED_AT_ONCE);
         for number in 0..self.settings.lanes.max(1) {
             let lane = Lane {
                 number,
                 settings: self.settings,
                 parts: self.parts.clone(),
-                factory: self.factory.clone(),
-                thread: EngineThread::start(number, self.factory.clone())?,
+                readers: self.readers.clone(),
+                thread: EngineThread::start(number, self.readers.clone())?,
                 health: self.health.clone(),
+                duplicates: self.duplicates,
                 grace,
+                cancelled: cancelled.subscribe(),
+                priorities: priorities.clone(),
             };
             lanes.spawn(lane.run(stop.clone()));
         }
+        let orders = tokio::spawn(obey(self.parts.queue.clone(), cancelled.clone(), stop));
         while let Some(ended) = lanes.join_next().await {
             if let Err(panic) = ended {
                 tracing::error!(error = %panic, "a worker lane ended by a panic");
             }
         }
+        orders.abort();
         Ok(())
+    }
+}
+
+/// Has the queue carry out what an operator orders, and tells the lanes which jobs are no longer wanted.
+async fn obey(queue: SqliteQueue, cancelled: broadcast::Sender<JobId>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        match queue.obey(now()).await {
+            Ok(jobs) => {
+                for job in jobs {
+                    tracing::info!(job.id = %job, "an operator cancelled a job");
+                    // Nobody listens where there is no lane any more.
+                    let _ = cancelled.send(job);
+                }
+            }
+            Err(QueueError::Closed) => return,
+            Err(error) => tracing::warn!(error = %error, "an operator's order could not be carried out; trying again"),
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stopped| *stopped) => {}
+            () = tokio::time::sleep(OBEY) => {}
+        }
     }
 }
 
@@ -136,10 +180,24 @@ struct Lane {
     number: usize,
     settings: Settings,
     parts: Parts,
-    factory: EngineFactory,
+    readers: Readers,
     thread: EngineThread,
     health: EngineHealth,
+    duplicates: Duplicates,
     grace: Duration,
+    cancelled: broadcast::Receiver<JobId>,
+    priorities: Priorities,
+}
+
+/// What the queue has been told of accounts; the lanes share it.
+type Priorities = Arc<Mutex<HashMap<AccountName, Priority>>>;
+/// Why the lane did without something that it could do without.
+#[derive(Debug, thiserror::Error)]
+enum LaneTrouble {
+    #[error(transparent)]
+    Queue(QueueError),
+    #[error(transparent)]
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 /// How a run of a job ended, as far as the lane is concerned.
@@ -170,6 +228,7 @@ impl Lane {
             let claimed = if self.engine_ready() { self.parts.queue.claim(LEASE, now()).await } else { Ok(None) };
             match claimed {
                 Ok(Some(lease)) => {
+                    crashpoint::here("job-claimed");
                     self.health.busy.fetch_add(1, Ordering::Relaxed);
                     self.work(lease, &mut stop).await;
                     self.health.busy.fetch_sub(1, Ordering::Relaxed);
@@ -192,6 +251,14 @@ impl Lane {
         matches!(*self.thread.state().borrow(), EngineState::Ready { .. })
     }
 
+    /// The engine's name and models, where it is ready.
+    fn ready_engine(&self) -> Option<(String, Vec<String>)> {
+        match &*self.thread.state().borrow() {
+            EngineState::Ready { name, models } => Some((name.clone(), models.clone())),
+            EngineState::Opening | EngineState::Failed(_) => None,
+        }
+    }
+
     fn follow_engine(&self) {
         let state = self.thread.state().borrow().clone();
         self.health.states[self.number].send_if_modified(|old| {
@@ -205,11 +272,18 @@ impl Lane {
         let job = &lease.job;
         let started = now();
         let waited = started.since(job.received_at);
-        let (outcome, deliveries) = match self.read(&lease, stop).await {
-            Ended::Read(Ok(read)) => match self.finish(&lease, read, stop).await {
-                Some(end) => end,
-                None => return,
-            },
+        let ended = match self.first_reading(&lease).await {
+            Some(read) => Ended::Read(Ok(read)),
+            None => self.read(&lease, stop).await,
+        };
+        let (outcome, deliveries) = match ended {
+            Ended::Read(Ok(read)) => {
+                self.keep_reading(&lease, &read).await;
+                match self.finish(&lease, read, stop).await {
+                    Some(end) => end,
+                    None => return,
+                }
+            }
             Ended::Read(Err(error)) => self.fail(&lease, error.into()).await,
             Ended::Timeout => {
                 let limit = crate::units::Span(self.settings.job_timeout);
@@ -220,6 +294,7 @@ impl Lane {
         };
         match self.settle(&lease, outcome, deliveries).await {
             Ok(after) => {
+                crashpoint::here("job-settled");
                 let took = now().since(started);
                 tracing::info!(
                     job.id = %job.id,
@@ -260,6 +335,7 @@ impl Lane {
 
     /// Has the engine read the job's document; keeps the lease alive meanwhile.
     async fn read(&mut self, lease: &Lease, stop: &mut watch::Receiver<bool>) -> Ended {
+        let (mut orders, mut ordered) = (self.cancelled.resubscribe(), true);
         let spool = self.parts.spool.clone();
         let key = lease.job.spool;
         let bytes = match tokio::task::spawn_blocking(move || spool.read(&key)).await {
@@ -267,10 +343,12 @@ impl Lane {
             Ok(Err(error)) => return Ended::Read(Err(ReadError::Interrupted(error.to_string()))),
             Err(panic) => return Ended::Read(Err(ReadError::Interrupted(panic.to_string()))),
         };
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let languages = self.account(lease).await.map(|account| account.language).unwrap_or_default();
+        let cancel = Cancel::default();
+        let account = self.account(lease).await;
+        self.prioritize(lease, account.as_ref()).await;
+        let languages = account.map(|account| account.language).unwrap_or_default();
         let options = Options { limits: self.settings.limits, languages };
-        let Some(mut answer) = self.thread.read(bytes, options, cancelled.clone()) else {
+        let Some(mut answer) = self.thread.read(bytes, options, cancel.clone()) else {
             // It hangs, and could not be replaced when that was found out: perhaps it can by now.
             tokio::time::sleep(POLL).await;
             self.replace_thread();
@@ -288,6 +366,7 @@ impl Lane {
         let ended = loop {
             tokio::select! {
                 read = &mut answer => {
+                    crashpoint::here("document-read");
                     return match read {
                         Ok(read) => Ended::Read(read),
                         Err(_) => Ended::Read(Err(ReadError::Interrupted("the engine thread ended".to_owned()))),
@@ -298,11 +377,26 @@ impl Lane {
                         break Ended::Lost;
                     }
                 }
+                order = orders.recv(), if ordered => {
+                    let this = match order {
+                        Ok(job) => job == lease.job.id,
+                        Err(broadcast::error::RecvError::Lagged(_)) => true,
+                        Err(broadcast::error::RecvError::Closed) => {
+                            ordered = false;
+                            false
+                        }
+                    };
+                    if this
+                        && let Err(QueueError::Stale) = self.parts.queue.extend(lease.job.id, lease.token, LEASE, now()).await
+                    {
+                        break Ended::Lost;
+                    }
+                }
                 () = &mut deadline => break Ended::Timeout,
                 () = &mut stopped => break Ended::Stopped,
             }
         };
-        cancelled.store(true, Ordering::Relaxed);
+        cancel.raise();
         if !matches!(ended, Ended::Stopped)
             && tokio::time::timeout(ABANDON_AFTER.min(self.settings.job_timeout), answer).await.is_err()
         {
@@ -314,7 +408,7 @@ impl Lane {
 
     /// Leaves the engine thread to itself, which ends when its document does, and starts another.
     fn replace_thread(&mut self) {
-        match EngineThread::start(self.number, self.factory.clone()) {
+        match EngineThread::start(self.number, self.readers.clone()) {
             Ok(thread) => self.thread = thread,
             Err(error) => tracing::error!(error = %error, "no new engine thread could be started"),
         }
@@ -359,6 +453,19 @@ impl Lane {
             deliveries = telling.await.unwrap_or_default();
         }
         (failure.into_outcome(), deliveries)
+    }
+
+    /// Tells the queue what it does not know of an account: how often its turn comes.
+    async fn prioritize(&self, lease: &Lease, account: Option<&Account>) {
+        let (name, priority) = (&lease.job.account, account.map(|account| account.priority).unwrap_or_default());
+        let known = |priorities: &Priorities| priorities.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        if known(&self.priorities) == Some(priority) {
+            return;
+        }
+        match self.parts.queue.prioritize(name.clone(), priority).await {
+            Ok(()) => drop(self.priorities.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), priority)),
+            Err(error) => tracing::warn!(account.name = %name, error = %error, "the account's priority could not be stored"),
+        }
     }
 
     async fn account(&self, lease: &Lease) -> Option<Account> {

@@ -7,7 +7,9 @@
 use super::read::{Read, ReadError};
 use super::{Parts, superseded};
 use crate::account::{Account, Output};
+use crate::crashpoint;
 use crate::homes::{HomeError, Homes};
+use crate::job::state::{CANCELLED, State};
 use crate::job::{Job, SpoolKey};
 use crate::ocr::EngineError;
 use crate::queue::{JobLedger, NewDelivery, Outcome, QueueError};
@@ -17,6 +19,8 @@ use crate::units::Timestamp;
 
 /// The code of a job that ended because every attempt failed.
 const OUT_OF_ATTEMPTS: &str = "out-of-attempts";
+/// Of one that an operator ended.
+const CODE_CANCELLED: &str = "cancelled";
 
 /// Why a run failed, by what happens next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +124,7 @@ pub fn done(
         // A failure of an earlier run is history.
         parts.homes.remove(&job.account, &job.path.beside(sidecar::names::ERROR_SUFFIX))?;
     }
+    crashpoint::here("sidecars-published");
     Ok(to.iter().map(|to| NewDelivery { to: to.clone(), attachments: attachments.clone() }).collect())
 }
 
@@ -150,9 +155,9 @@ fn leave_error(spool: &Spool, homes: &Homes, job: &Job, code: &str, message: &st
     install(spool, homes, job, sidecar::names::ERROR_SUFFIX, &sidecar::render_error(&report), true, false).map(drop)
 }
 
-/// [`failed`], for a job that the queue gave up, because its worker or the daemon did not come back from it
-/// too often. `is_newest`: no newer upload has its name.
-pub fn given_up(
+/// For a job that changes while no worker holds it: [`failed`] for one that is given up or was cancelled; no
+/// error any more for one that is tried again. `is_newest`: no newer upload has its name.
+pub fn without_holder(
     spool: &Spool,
     homes: &Homes,
     job: &Job,
@@ -161,12 +166,15 @@ pub fn given_up(
     mail: bool,
 ) -> Vec<NewDelivery> {
     let message = job.error.as_deref().unwrap_or("it was given up");
-    let told = homes.identity(&job.account, &job.path).map_err(PublishError::from).and_then(|found| match found {
-        Some(_) if is_newest => leave_error(spool, homes, job, OUT_OF_ATTEMPTS, message),
-        _ => Ok(()),
+    let told = homes.identity(&job.account, &job.path).map_err(PublishError::from).and_then(|found| match (found, &job.state) {
+        (None, _) => Ok(()),
+        _ if !is_newest => Ok(()),
+        (Some(_), State::Dead { reason }) if reason == CANCELLED => leave_error(spool, homes, job, CODE_CANCELLED, message),
+        (Some(_), State::Dead { .. }) => leave_error(spool, homes, job, OUT_OF_ATTEMPTS, message),
+        (Some(_), _) => Ok(homes.remove(&job.account, &job.path.beside(sidecar::names::ERROR_SUFFIX)).map(drop)?),
     });
     if let Err(error) = told {
-        tracing::warn!(job.id = %job.id, error = %error, "the error sidecar could not be written");
+        tracing::warn!(job.id = %job.id, error = %error, "the error sidecar could not be written or removed");
     }
     recipients(account, mail).iter().map(|to| NewDelivery { to: to.clone(), attachments: Vec::new() }).collect()
 }
@@ -198,9 +206,12 @@ fn install(
         return Ok(None);
     }
     let staged = spool.stage_bytes(bytes)?;
+    crashpoint::here("sidecar-staged");
     let key = if keep { Some(spool.keep(&staged)?) } else { None };
+    crashpoint::here("sidecar-kept");
     if place {
         homes.install(&job.account, &job.path.beside(suffix), staged)?;
+        crashpoint::here("sidecar-installed");
     }
     Ok(key)
 }

@@ -4,31 +4,36 @@
 //! whatever the document has.
 
 use crate::document::{Content, Document, DocumentError, Format, Limits, Page};
+use crate::job::JobId;
 use crate::ocr::{Engine, EngineError, PageText, page_text};
 use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent, Warning};
+use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// A document's reading before it is told whose it is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Read {
     pub format: Format,
     pub engine: EngineInfo,
     pub pages: Vec<(PageMeta, PageText)>,
     pub warnings: Vec<Warning>,
     pub spent: Spent,
+    /// Whose reading it is, if the same bytes were read before.
+    #[serde(skip)]
+    pub duplicate_of: Option<JobId>,
 }
 
 impl Read {
     /// What the sidecars are rendered from.
     #[must_use]
     pub fn reading(self, facts: &Facts<'_>) -> Reading {
-        let warnings = self.warnings;
-        Reading { warnings, ..Reading::new(facts, self.format, self.engine, self.pages, self.spent) }
+        let (warnings, duplicate_of) = (self.warnings, self.duplicate_of);
+        Reading { warnings, duplicate_of, ..Reading::new(facts, self.format, self.engine, self.pages, self.spent) }
     }
 }
 
 /// Why a document was not read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ReadError {
     /// It can never be.
     #[error(transparent)]
@@ -56,7 +61,7 @@ impl ReadError {
 }
 
 /// How a document is read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Options {
     pub limits: Limits,
     /// Codes of what its pages are written in; empty: not known.
@@ -93,7 +98,7 @@ pub fn document(
             Ok((meta, text)) => {
                 if meta.truncated {
                     let message = "the file ends before the page does; what is there was read".to_owned();
-                    warnings.push(Warning { page: number, code: "truncated", message });
+                    warnings.push(Warning { page: number, code: "truncated".into(), message });
                 }
                 pages.push((meta, text));
             }
@@ -102,7 +107,7 @@ pub fn document(
                 return Err(error);
             }
             Err(error) => {
-                warnings.push(Warning { page: number, code: error.code(), message: error.to_string() });
+                warnings.push(Warning { page: number, code: error.code().into(), message: error.to_string() });
                 pages.push((PageMeta::unreadable(number), PageText::default()));
                 first_error.get_or_insert(error);
                 unread += 1;
@@ -114,7 +119,7 @@ pub fn document(
     }
     let engine = EngineInfo { name: engine.name().to_owned(), models: engine.models() };
     let spent = Spent { decode, total: started.elapsed() };
-    Ok(Read { format: document.format(), engine, pages, warnings, spent })
+    Ok(Read { format: document.format(), engine, pages, warnings, spent, duplicate_of: None })
 }
 
 fn read_image(page: &Page, languages: &[String], engine: &mut dyn Engine) -> Result<PageText, ReadError> {
@@ -180,7 +185,7 @@ mod tests {
         assert!(read.pages[0].0.width > 0 && read.pages[1].0.width == 0);
         assert_eq!(read.pages[1].1, PageText::default());
         let [warning] = &read.warnings[..] else { panic!("{:?}", read.warnings) };
-        assert_eq!((warning.page, warning.code), (2, "unsupported-format"));
+        assert_eq!((warning.page, warning.code.as_ref()), (2, "unsupported-format"));
         assert!(warning.message.contains("9999"), "{}", warning.message);
     }
 

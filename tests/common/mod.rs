@@ -124,8 +124,15 @@ impl Daemon {
 
     /// Starts the daemon and waits until it says that it is ready.
     pub fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    /// [`run`](Self::run), with these in the daemon's environment.
+    pub fn run_with(&mut self, environment: &[(&str, &str)]) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.folder().join("log")).unwrap();
-        let mut child = self.command(&["serve"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut command = self.command(&["serve"]);
+        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (send, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -160,6 +167,22 @@ impl Daemon {
         let mut child = self.child.take().expect("running");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Waits for the daemon to die by itself; answers the signal that ended it.
+    pub fn died(&mut self) -> Option<i32> {
+        let mut child = self.child.take().expect("running");
+        let started = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return std::os::unix::process::ExitStatusExt::signal(&status);
+            }
+            if started.elapsed() > PATIENCE {
+                self.child = Some(child);
+                panic!("the daemon did not die");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// SIGTERM, then the exit code.
@@ -225,12 +248,30 @@ impl Daemon {
         })
     }
 
-    /// Peak resident memory of the running daemon, in bytes.
+    /// Peak resident memory of the running daemon and its engine processes, in bytes.
     pub fn peak_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        peak_memory_of(self.pid()) + self.children().into_iter().map(peak_memory_of).sum::<u64>()
     }
+
+    /// The processes that the daemon has started and that have not ended.
+    pub fn children(&self) -> Vec<u32> {
+        let parent = self.pid().to_string();
+        let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        let is_child = |pid: &u32| {
+            // After the name in brackets: state, parent.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+            fields.next().is_some_and(|state| state != "Z") && fields.next() == Some(&parent)
+        };
+        processes.filter(is_child).collect()
+    }
+}
+
+/// Peak resident memory of a process, in bytes.
+pub fn peak_memory_of(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 impl Drop for Daemon {

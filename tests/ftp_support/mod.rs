@@ -53,7 +53,12 @@ impl House {
     }
 
     /// With the account "desk"; every account's password is "secret".
-    pub fn open_with(mut settings: Settings, stall: Duration) -> Self {
+    pub fn open_with(settings: Settings, stall: Duration) -> Self {
+        House::open_at_most(settings, stall, u64::MAX)
+    }
+
+    /// One that takes nothing while so many jobs are not finished.
+    pub fn open_at_most(mut settings: Settings, stall: Duration, max_queued: u64) -> Self {
         if settings.listen == Settings::default().listen {
             settings.listen.set_port(0);
         }
@@ -75,7 +80,7 @@ impl House {
         let rooms = Rooms {
             logins: password::Logins::new(accounts.clone()),
             homes: homes.clone(),
-            intake: Intake::new(spool.clone(), homes.clone(), queue.clone(), limits),
+            intake: Intake::at_most(spool.clone(), homes.clone(), queue.clone(), limits, max_queued),
             ledger: ledger.clone(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

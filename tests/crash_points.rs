@@ -1,0 +1,158 @@
+//! The promise at every named place between two durable steps: the real daemon dies there, is started
+//! again, and whatever it had answered with 226 ends with one job, two whole sidecars and one mail.
+//! Needs the cargo feature `crash-points` (`make test` builds it); see `src/crashpoint.rs`.
+
+mod common;
+
+use common::smtp::Sink;
+use common::{ACCOUNT, Daemon, files_below, repository, wait_for};
+use inkport::crashpoint;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const NAME: &str = "scan.pdf";
+const SIGABRT: i32 = 6;
+/// A crash may fall between the relay's answer and our note of it: then, and only then, mail comes twice.
+const TWICE: &str = "mail-sent";
+
+/// How the document comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Ftp,
+    Watch,
+}
+
+/// A place, at which pass of it, and by which door its document comes.
+#[derive(Debug, Clone, Copy)]
+struct Visit {
+    place: &'static str,
+    pass: u32,
+    door: Door,
+}
+
+/// Every place at its first pass; where uploads and sidecars come by, also for the `.txt` and the
+/// `.json`; and what is otherwise for a file that lay in the home.
+fn visits() -> Vec<Visit> {
+    let mut visits = Vec::new();
+    for place in crashpoint::ALL {
+        let passes = match place {
+            "staging-made" | "staging-written" | "staging-synced" | "spool-linked" | "spool-synced" | "home-renamed"
+            | "home-synced" => 3,
+            "sidecar-staged" | "sidecar-kept" | "sidecar-installed" => 2,
+            _ => 1,
+        };
+        let door = if place == "file-copied" { Door::Watch } else { Door::Ftp };
+        visits.extend((1..=passes).map(|pass| Visit { place, pass, door }));
+    }
+    let by_watch = ["staging-made", "staging-synced", "spool-linked", "job-inserted", "job-committed", "job-settled"];
+    visits.extend(by_watch.map(|place| Visit { place, pass: 1, door: Door::Watch }));
+    visits
+}
+
+#[test]
+fn the_promise_holds_wherever_the_daemon_dies() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let visits = visits();
+    let (next, acknowledged) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(visit) = visits.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    acknowledged.fetch_add(usize::from(dies_and_keeps_its_promise(&runtime, *visit)), Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    println!("{} deaths, {} of them after the upload was acknowledged", visits.len(), acknowledged.into_inner());
+}
+
+/// Whether the upload was acknowledged before the daemon died.
+fn dies_and_keeps_its_promise(runtime: &tokio::runtime::Runtime, visit: Visit) -> bool {
+    let Visit { place, pass, door } = visit;
+    let sink = runtime.block_on(Sink::start());
+    let mut daemon = Daemon::prepare(&format!(
+        "[mail]\nrelay = \"{}\"\nfrom = \"Inkport <inkport@localhost>\"\n[watch]\nquiet = \"100ms\"\nrescan = \"1s\"\n",
+        sink.url()
+    ));
+    daemon.account_add(ACCOUNT, common::PASSWORD, &["--email", "desk@example.org"]);
+    daemon.run_with(&[("INKPORT_CRASH_AT", &format!("{place}:{pass}"))]);
+    let document = repository().join("tests/fixtures/digital.pdf");
+    let home = daemon.home(ACCOUNT);
+    let acknowledged = match door {
+        Door::Ftp => daemon.upload(&document, NAME).is_ok(),
+        Door::Watch => {
+            // Made by the first login or the first command that needs it; here nobody logs in.
+            fs::create_dir_all(&home).unwrap();
+            fs::copy(&document, home.join(NAME)).unwrap();
+            false
+        }
+    };
+    assert_eq!(daemon.died(), Some(SIGABRT), "{visit:?}");
+    assert!(daemon.log().contains(&format!("crash point {place}, pass {pass}")), "{visit:?}: it died elsewhere");
+    let whole = fs::read(&document).unwrap();
+    let is_there = home.join(NAME).exists();
+    assert!(is_there || !acknowledged, "{visit:?}: an acknowledged upload is gone");
+    nothing_is_half(&home, &whole, visit);
+
+    daemon.run();
+    if !is_there {
+        assert!(daemon.jobs().is_empty(), "{visit:?}: a job without a file");
+        assert_eq!(files_below(&home).len(), 0, "{visit:?}");
+        // The client sends it again, as it does when nobody answered.
+        daemon.upload(&document, NAME).unwrap();
+    }
+    let job = wait_for("the job to end and its mail to leave", || {
+        let jobs = daemon.jobs();
+        assert!(jobs.len() <= 1, "{visit:?}: {jobs:?}");
+        let job = jobs.into_iter().next()?;
+        let deliveries = job["deliveries"].as_array().unwrap();
+        (job["state"] == "done" && deliveries.len() == 1 && deliveries[0]["state"] == "sent").then_some(job)
+    });
+    nothing_is_half(&home, &whole, visit);
+    let mut expected = ["", ".json", ".txt"].map(|suffix| format!("{NAME}{suffix}"));
+    expected.sort();
+    assert_eq!(files_below(&home), expected, "{visit:?}");
+    let reading: serde_json::Value = serde_json::from_slice(&fs::read(home.join(format!("{NAME}.json"))).unwrap()).unwrap();
+    assert_eq!(reading["job"], job["id"], "{visit:?}");
+    assert_eq!(files_below(&daemon.folder().join("data/spool/incoming")), [""; 0], "{visit:?}: staging is left");
+
+    let mails = sink.messages();
+    let ids: Vec<String> = mails.iter().map(|mail| mail.header("Message-ID").unwrap()).collect();
+    if place == TWICE {
+        assert!(ids.len() == 2 && ids[0] == ids[1], "{visit:?}: {ids:?}");
+    } else {
+        assert_eq!(ids.len(), 1, "{visit:?}: {ids:?}");
+    }
+    // ONNX Runtime may crash in a process that exits while it opens a model; that is not what is asked here.
+    wait_for("the engine to be open", || (daemon.get("/readyz", None).0 == 200).then_some(()));
+    assert_eq!(daemon.terminate(), Some(0), "{visit:?}");
+    // Bytes whose row was never committed may lie in the spool; nothing else is out of order.
+    let checked = daemon.inkport(&["fsck", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|finding| finding["kind"] == "orphan"), "{visit:?}: {report:#}");
+    daemon.printed(&["fsck", "--repair"]);
+    daemon.printed(&["fsck"]);
+    acknowledged
+}
+
+/// What can be seen is whole; and where the `.json` is, the `.txt` is.
+fn nothing_is_half(home: &Path, document: &[u8], visit: Visit) {
+    let found = |suffix: &str| fs::read(home.join(format!("{NAME}{suffix}"))).ok();
+    if let Some(bytes) = found("") {
+        assert!(bytes == document, "{visit:?}: half an upload is to be seen");
+    }
+    let (txt, json) = (found(".txt"), found(".json"));
+    if let Some(txt) = &txt {
+        let text = std::str::from_utf8(txt).unwrap();
+        assert!(text.contains("Garden Club") && text.ends_with('\n'), "{visit:?}: half a .txt");
+    }
+    if let Some(json) = json {
+        let reading: serde_json::Value = serde_json::from_slice(&json).unwrap_or_else(|_| panic!("{visit:?}: half a .json"));
+        assert_eq!(
+            reading["text"].as_str().map(str::trim_end),
+            txt.as_deref().map(|t| std::str::from_utf8(t).unwrap().trim_end())
+        );
+    }
+}
