@@ -10,7 +10,7 @@
 use super::engine::{Cancel, Reader, STACK};
 use super::read::{self, Options, Read, ReadError};
 use super::wire::{self, Answer, Hello, LONGEST_ANSWER, LONGEST_ORDER, Open, PROTOCOL, Task};
-use crate::ocr::{Engine, EngineError};
+use crate::ocr::{Engine, EngineError, NO_TELEMETRY};
 use crate::units::ByteSize;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Resource, Rlimit, Signal};
@@ -47,9 +47,6 @@ const LONGEST_LINE: u64 = 4096;
 /// What the engine process keeps of the daemon's environment: how libraries are found and threads placed,
 /// where panics are told, how times and words are written. Nothing that could be a secret.
 const ENVIRONMENT: [&str; 7] = ["PATH", "LANG", "TZ", "LC_", "LD_", "ORT_", "RUST_"];
-/// ONNX Runtime 1.31 makes a database for its telemetry below the user's cache folder before it can be told not
-/// to; where that is no folder, it does without.
-const NOWHERE: &str = "/dev/null";
 /// What the allocator says before it aborts.
 const OUT_OF_MEMORY: &str = "memory allocation of ";
 /// How much likelier the kernel ends it than the daemon, when memory is short; of 1000.
@@ -69,7 +66,7 @@ impl Launch {
             .args(&self.arguments)
             .env_clear()
             .envs(kept)
-            .env("XDG_CACHE_HOME", NOWHERE)
+            .env(NO_TELEMETRY.0, NO_TELEMETRY.1)
             .current_dir("/")
             // A signal from a terminal is for the daemon, which drains.
             .process_group(0)
