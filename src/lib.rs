@@ -33,6 +33,7 @@
 //! | 5 | [`homes`] | accounts' folders: the only paths that clients see |
 //! | 5 | [`queue`] | jobs and outbox in SQLite: one writer, many readers |
 //! | 5 | [`accounts`] | accounts in SQLite or TOML |
+//! | 5 | [`keys`] | keys of the HTTP side, the signatures and rates of requests, pages charged in a day |
 //! | 6 | [`intake`] | the only way in: upload to spool to queue |
 //! | 6 | [`worker`] | claim, read, publish, settle |
 //! | 6 | [`delivery`] | the outbox loop and mail |
@@ -66,6 +67,7 @@ pub mod database;
 pub mod homes;
 pub mod queue;
 pub mod accounts;
+pub mod keys;
 pub mod intake;
 pub mod worker;
 pub mod delivery;

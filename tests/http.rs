@@ -7,6 +7,7 @@ use inkport::accounts::Accounts;
 use inkport::accounts::password::{self, Logins};
 use inkport::http::{Deps, Facts, Http, Part, Settings, StatusAccess, Vitals};
 use inkport::job::delivery::Attempt;
+use inkport::keys::{Keys, MasterKeySource};
 use inkport::job::state::RetryPolicy;
 use inkport::job::{Door, FileIdentity, JobId, SpoolKey};
 use inkport::queue::sqlite::{SqliteLedger, SqliteQueue};
@@ -47,6 +48,10 @@ impl Vitals for Others {
     }
 }
 
+fn keys(database: &std::path::Path) -> Keys {
+    Keys::open(database, MasterKeySource::Made(database.with_file_name("master.key"))).unwrap()
+}
+
 struct Daemon {
     address: SocketAddr,
     queue: SqliteQueue,
@@ -74,7 +79,9 @@ impl Daemon {
         let others = Arc::new(Others { engine: AtomicBool::new(true) });
         let deps = Deps {
             ledger: SqliteLedger::open(&database).unwrap(),
-            logins: Logins::new(accounts),
+            logins: Logins::new(accounts.clone()),
+            accounts,
+            keys: keys(&database),
             vitals: Arc::clone(&others) as Arc<dyn Vitals>,
         };
         let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), status, max_upload: ByteSize(1000), ..Settings::default() };
@@ -293,7 +300,9 @@ async fn a_port_that_is_taken_is_told_by_its_setting() {
     let accounts = Accounts::sqlite(&database).unwrap();
     let deps = Deps {
         ledger: SqliteLedger::open(&database).unwrap(),
-        logins: Logins::new(accounts),
+        logins: Logins::new(accounts.clone()),
+        accounts,
+        keys: keys(&database),
         vitals: Arc::new(Others { engine: AtomicBool::new(true) }),
     };
     let settings = Settings { listen: taken.local_addr().unwrap(), ..Settings::default() };

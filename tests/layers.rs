@@ -20,6 +20,7 @@ const RANKS: &[(&str, u32)] = &[
     ("homes", 5),
     ("queue", 5),
     ("accounts", 5),
+    ("keys", 5),
     ("intake", 6),
     ("worker", 6),
     ("delivery", 6),
