@@ -64,7 +64,7 @@ pub struct AddArgs {
     scopes: Vec<Scope>,
     /// One JSON document, as without it
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 fn parse_label(text: &str) -> Result<String, String> {

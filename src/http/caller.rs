@@ -22,7 +22,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Keys and addresses whose rates are remembered.
@@ -267,7 +267,7 @@ impl Callers {
     /// Whose they are, if they are right. One look-up for all of it, on a blocking thread.
     async fn look_up(&self, credentials: &Credentials) -> Result<Option<(Key, Account)>, Problem> {
         let (keys, accounts, credentials, now) = (self.keys.clone(), self.accounts.clone(), credentials.clone(), now());
-        let found = tokio::task::spawn_blocking(move || {
+        let found = tokio::task::spawn_blocking(move || -> Result<Option<(Key, Account)>, Problem> {
             let key = match &credentials {
                 Credentials::Secret(secret) => keys.by_secret(secret, now).map_err(|error| hiccup(&error))?,
                 Credentials::Signed(signed) => {
@@ -341,10 +341,10 @@ impl Callers {
 
     fn count(&self, key: &Key, tier: &TierSettings, address: Option<IpAddr>) -> Result<(), Problem> {
         let Some(rate) = tier.rate() else { return Ok(()) };
-        let (now, lock) = (Instant::now(), PoisonError::into_inner);
-        let by_key = self.by_key.lock().unwrap_or_else(lock).take(&key.id, rate, 1.0, now);
+        let now = Instant::now();
+        let by_key = lock(&self.by_key).take(&key.id, rate, 1.0, now);
         let by_address = match (by_key, address, self.tiers.address.rate()) {
-            (Ok(()), Some(address), Some(rate)) => self.by_address.lock().unwrap_or_else(lock).take(&address, rate, 1.0, now),
+            (Ok(()), Some(address), Some(rate)) => lock(&self.by_address).take(&address, rate, 1.0, now),
             _ => Ok(()),
         };
         by_key.and(by_address).map_err(|wait| {
@@ -356,10 +356,10 @@ impl Callers {
     /// A refusal has its cost; who has nothing left to pay with hears something else.
     fn refuse(&self, refusal: Refusal, address: Option<IpAddr>) -> Refusal {
         let Some(address) = address else { return refusal };
-        let (now, lock) = (Instant::now(), PoisonError::into_inner);
-        let wait = self.guesses.lock().unwrap_or_else(lock).take(&address, GUESSES, 1.0, now);
+        let now = Instant::now();
+        let wait = lock(&self.guesses).take(&address, GUESSES, 1.0, now);
         if matches!(refusal, Refusal::Wrong) {
-            let mut warned = self.warned.lock().unwrap_or_else(lock);
+            let mut warned = lock(&self.warned);
             if warned.is_none_or(|at| now.saturating_duration_since(at) >= WARN_EVERY) {
                 *warned = Some(now);
                 tracing::warn!(peer = %address, "credentials of an HTTP request were refused");
@@ -373,6 +373,10 @@ impl Callers {
             ),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn again() -> Problem {

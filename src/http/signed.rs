@@ -8,7 +8,6 @@ use super::problem::Problem;
 use crate::keys::sign::hex;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::StatusCode;
-use http_body_util::BodyExt as _;
 use hyper::body::Frame;
 use sha2::{Digest, Sha256};
 use std::pin::Pin;
@@ -155,13 +154,14 @@ fn lock(shared: &Mutex<Stream>) -> MutexGuard<'_, Stream> {
 impl SignedBody {
     /// As a request carries it.
     pub(super) fn into_body(self) -> Body {
-        Body::new(self.map_err(std::convert::identity))
+        Body::new(self)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::BodyExt as _;
 
     fn hash(text: &str) -> [u8; 32] {
         Sha256::digest(text.as_bytes()).into()

@@ -120,7 +120,9 @@ fn make(path: &Path) -> Result<(), KeysError> {
     let mut bytes = [0; LENGTH];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
-    let staged = path.with_extension(format!("tmp-{}", std::process::id()));
+    let mut name = [0; 8];
+    getrandom::fill(&mut name).expect("the system gives random bytes");
+    let staged = path.with_extension(format!("tmp-{:016x}", u64::from_le_bytes(name)));
     let made = (|| {
         let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
         file.write_all(text.as_bytes())?;

@@ -33,7 +33,6 @@ pub struct NewKey {
 }
 
 /// What an id leads to, for a signature to be checked against.
-#[derive(Debug)]
 pub struct Found {
     /// A signing key that lets in; `None` for every other cause.
     pub key: Option<Key>,

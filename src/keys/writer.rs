@@ -56,7 +56,7 @@ impl Writer {
         &self,
         verb: impl FnOnce(&Connection) -> Result<T, KeysError> + Send + 'static,
     ) -> bool {
-        let verb = |connection: &Connection| {
+        let verb = move |connection: &Connection| {
             verb(connection).inspect_err(|error| tracing::warn!(%error, "a note about a key could not be written"))
         };
         let (work, _) = work(verb);
@@ -86,17 +86,18 @@ fn work<T: Send + 'static>(
     verb: impl FnOnce(&Connection) -> Result<T, KeysError> + Send + 'static,
 ) -> (Work, oneshot::Receiver<Result<T, KeysError>>) {
     let (sender, receiver) = oneshot::channel();
-    let work: Work = Box::new(move |connection| {
+    let work: Work = Box::new(move |connection: Option<&Connection>| {
         let result = match connection {
             Some(connection) => within_savepoint(connection, verb),
             None => Err(KeysError::Closed),
         };
-        Box::new(move |committed: Result<(), KeysError>| {
+        let answer: Answer = Box::new(move |committed: Result<(), KeysError>| {
             let _ = sender.send(match (result, committed) {
                 (Ok(_), Err(error)) => Err(error),
                 (result, _) => result,
             });
-        })
+        });
+        answer
     });
     (work, receiver)
 }
