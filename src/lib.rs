@@ -67,7 +67,6 @@ pub mod database;
 pub mod homes;
 pub mod queue;
 pub mod accounts;
-
 pub mod intake;
 pub mod worker;
 pub mod delivery;

@@ -19,6 +19,10 @@ mod auth;
 mod caller;
 mod credentials;
 mod health;
+#[cfg(test)]
+mod gate_tests;
+#[cfg(test)]
+mod mutations;
 mod problem;
 mod router;
 mod server;

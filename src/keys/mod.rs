@@ -19,10 +19,13 @@ mod secret;
 mod seen;
 pub mod sign;
 mod store;
+mod writer;
+
 #[cfg(test)]
 #[path = "tests.rs"]
 mod in_the_database;
-mod writer;
+#[cfg(test)]
+mod vectors;
 
 pub use quota::{Day, Quota, QuotaError, Reservation, Usage};
 pub use seal::{MasterKey, MasterKeySource};

@@ -181,7 +181,7 @@ mod tests {
         assert!(told().contains("No such file"), "one that is named is not made");
         let write = |text: &str, mode| {
             std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
         };
         write(&"ab".repeat(32), 0o644);
         assert!(told().contains("everybody may read it"));
