@@ -58,7 +58,10 @@ fn a_key_is_made_used_rotated_and_revoked_beside_a_running_daemon() {
     assert!(!listed.contains("ink_") && !daemon.printed(&["key", "list"]).contains("ink_"));
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     let row = &listed[0];
-    assert_eq!((row["id"].as_str(), row["account"].as_str(), row["kind"].as_str()), (Some(&*id), Some("front-desk"), Some("bearer")));
+    assert_eq!(
+        (row["id"].as_str(), row["account"].as_str(), row["kind"].as_str()),
+        (Some(&*id), Some("front-desk"), Some("bearer"))
+    );
     assert_eq!((row["state"].as_str(), row["label"].as_str()), (Some("active"), Some("the till")));
     assert_eq!(row["scopes"], serde_json::json!(["read", "write"]));
     for time in ["created_at", "expires_at", "last_used_at", "grace_until"] {

@@ -141,7 +141,9 @@ impl Caller {
         let limit = self.tier.pages_per_day;
         self.callers.keys.quota().reserve(&self.account.name, job, pages, limit, now).await.map_err(|error| match error {
             QuotaError::Over { used, limit, resets_at, .. } => {
-                let detail = format!("{used} of this day's {limit} pages are used, so these are too many; the next day begins at {resets_at}.");
+                let detail = format!(
+                    "{used} of this day's {limit} pages are used, so these are too many; the next day begins at {resets_at}."
+                );
                 Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(resets_at.since(now))
             }
             QuotaError::Keys(error) => hiccup(&error),

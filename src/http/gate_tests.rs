@@ -243,7 +243,8 @@ async fn a_signed_request_of_version_2_comes_in_once_and_with_its_own_body() {
     let place = Place::new();
     let (id, secret) = place.key(Kind::Hmac, &[]);
     let door = place.door();
-    let good = V2 { id: &id, secret: &secret, nonce: "0123456789abcdef", method: "POST", path: "/take", body: "hello", at: now() };
+    let good =
+        V2 { id: &id, secret: &secret, nonce: "0123456789abcdef", method: "POST", path: "/take", body: "hello", at: now() };
     assert_eq!(ask(&door, good.request(), HERE).await.body, "new 5");
     assert_eq!(ask(&door, good.request(), HERE).await.status, StatusCode::FORBIDDEN, "a nonce is used once");
     let read = V2 { nonce: "0123456789abcde1", method: "GET", path: "/read", body: "", ..good };

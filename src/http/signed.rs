@@ -168,7 +168,9 @@ mod tests {
     }
 
     fn body(parts: &'static [&'static str]) -> Body {
-        Body::from_stream(futures_util::stream::iter(parts.iter().map(|part| Ok::<_, std::io::Error>(Bytes::from_static(part.as_bytes())))))
+        Body::from_stream(futures_util::stream::iter(
+            parts.iter().map(|part| Ok::<_, std::io::Error>(Bytes::from_static(part.as_bytes()))),
+        ))
     }
 
     #[tokio::test]
@@ -201,10 +203,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_endless_rest_is_not_read() {
-        let endless = Body::from_stream(futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 4096]))));
+        let endless =
+            Body::from_stream(futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b'x'; 4096]))));
         let (_body, verdict) = watch(endless, None);
         assert_eq!(verdict.wait().await.unwrap_err().status, StatusCode::BAD_REQUEST);
-        let broken = Body::from_stream(futures_util::stream::iter([Ok(Bytes::from_static(b"x")), Err(std::io::Error::other("gone"))]));
+        let broken =
+            Body::from_stream(futures_util::stream::iter([Ok(Bytes::from_static(b"x")), Err(std::io::Error::other("gone"))]));
         let (_body, verdict) = watch(broken, Some(hash("x")));
         assert_eq!(verdict.wait().await.unwrap_err().status, StatusCode::BAD_REQUEST);
     }

@@ -267,7 +267,8 @@ mod tests {
     fn ids_have_one_spelling() {
         let id = KeyId::generate(Timestamp(1_783_641_600_123));
         assert_eq!(id.to_string().parse::<KeyId>().unwrap(), id);
-        for bad in [id.as_str().to_ascii_lowercase(), id.as_str()[4..].to_owned(), format!("{id} "), String::new(), "key_".into()] {
+        for bad in [id.as_str().to_ascii_lowercase(), id.as_str()[4..].to_owned(), format!("{id} "), String::new(), "key_".into()]
+        {
             assert!(bad.parse::<KeyId>().is_err(), "{bad}");
         }
         assert_ne!(KeyId::generate(Timestamp(0)), KeyId::generate(Timestamp(0)));

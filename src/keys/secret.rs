@@ -38,7 +38,9 @@ impl Secret {
     /// `None` for what never was a secret.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != LENGTH || !text.starts_with(PREFIX) || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        if text.len() != LENGTH
+            || !text.starts_with(PREFIX)
+            || !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
         {
             return None;
         }

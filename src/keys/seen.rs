@@ -2,7 +2,7 @@
 //! timestamps let them in again.
 
 use super::sign::WINDOW;
-use super::{KeyId, KeysError, Keys};
+use super::{KeyId, Keys, KeysError};
 use crate::units::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use subtle::ConstantTimeEq as _;
@@ -26,7 +26,9 @@ impl Keys {
             .run(move |connection| {
                 forget(connection, now)?;
                 let added = connection
-                    .prepare_cached("INSERT INTO signed_requests (key, mark, ends_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+                    .prepare_cached(
+                        "INSERT INTO signed_requests (key, mark, ends_at) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+                    )?
                     .execute(params![key.as_str(), mark, end(at).0])?;
                 Ok(added > 0)
             })

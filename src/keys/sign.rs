@@ -4,8 +4,8 @@
 //! Version 1: HMAC-SHA256(secret, timestamp ‖ path), in hexadecimal. The body, the method and the query are not
 //! covered: it is there for clients that have it, and what can be done about a repetition is done.
 //!
-//! Version 2, `v2=` and hexadecimal, covers lines joined by `\n`, none after the last: `INKPORT-HMAC-SHA256`, id, timestamp, nonce, method, host,
-//! path, query, sha256 of the body. Path and query are as they travel, the query's parts (between `&`) sorted
+//! Version 2, `v2=` and hexadecimal, covers lines joined by `\n`, none after the last: `INKPORT-HMAC-SHA256`, id,
+//! timestamp, nonce, method, host, path, query, sha256 of the body. Path and query are as they travel, the query's parts (between `&`) sorted
 //! by their bytes; the host is as the `Host` header has it, in small letters.
 //!
 //! The secret is the text as it was shown, `ink_` and all. Neither message can be taken for the other: a timestamp
@@ -174,7 +174,9 @@ mod tests {
     #[test]
     fn timestamps_have_the_forms_that_clients_write_and_no_others() {
         let at = Timestamp(1_783_641_600_000);
-        for good in ["2026-07-10T00:00:00Z", "2026-07-10T00:00:00+00:00", "2026-07-10T00:00:00.000Z", "2026-07-10T00:00:00.0+00:00"] {
+        for good in
+            ["2026-07-10T00:00:00Z", "2026-07-10T00:00:00+00:00", "2026-07-10T00:00:00.000Z", "2026-07-10T00:00:00.0+00:00"]
+        {
             assert_eq!(timestamp(good), Some(at), "{good}");
         }
         assert_eq!(timestamp("2026-07-10T00:00:00.123456+00:00"), Some(Timestamp(at.0 + 123)));
@@ -212,7 +214,15 @@ mod tests {
         assert_eq!(Signature::parse(&digits), Some(Signature::V1([10; 32])));
         assert_eq!(Signature::parse(&format!("v2={digits}")), Some(Signature::V2([10; 32])));
         assert_eq!(to_hex(&[10; 32]), digits);
-        for bad in ["", "v2=", &digits.to_uppercase(), &digits[1..], &format!("V2={digits}"), &format!("v3={digits}"), &format!("{digits} ")] {
+        for bad in [
+            "",
+            "v2=",
+            &digits.to_uppercase(),
+            &digits[1..],
+            &format!("V2={digits}"),
+            &format!("v3={digits}"),
+            &format!("{digits} "),
+        ] {
             assert_eq!(Signature::parse(bad), None, "{bad}");
         }
     }

@@ -92,7 +92,10 @@ impl Keys {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let returned = quota::return_orphans(&transaction)?;
         if returned > 0 {
-            tracing::info!(pages.returned = returned, "pages were given back that were charged to uploads which never became jobs");
+            tracing::info!(
+                pages.returned = returned,
+                "pages were given back that were charged to uploads which never became jobs"
+            );
         }
         let recorded = recorded(&transaction)?;
         let sealed: i64 = transaction.query_row(
@@ -111,7 +114,9 @@ impl Keys {
             }
             let ours = self.master()?.fingerprint();
             if recorded.as_deref().is_some_and(|recorded| recorded != ours) && sealed > 0 {
-                return Err(KeysError::OtherMaster(format!("{sealed} signing keys are sealed under another master key: {REMEDY}")));
+                return Err(KeysError::OtherMaster(format!(
+                    "{sealed} signing keys are sealed under another master key: {REMEDY}"
+                )));
             }
             record(&transaction, ours)?;
         }

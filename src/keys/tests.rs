@@ -31,13 +31,7 @@ impl Place {
 }
 
 fn new(kind: Kind) -> NewKey {
-    NewKey {
-        account: "front-desk".parse().unwrap(),
-        kind,
-        label: "the till".into(),
-        scopes: Scopes::of(&[]),
-        expires_at: None,
-    }
+    NewKey { account: "front-desk".parse().unwrap(), kind, label: "the till".into(), scopes: Scopes::of(&[]), expires_at: None }
 }
 
 fn later(by: Duration) -> Timestamp {
@@ -157,7 +151,8 @@ fn nothing_is_sealed_under_another_master_key_than_the_daemons() {
     assert_eq!(place.keys().list(None).unwrap(), vec![]);
     place.keys().add(&new(Kind::Bearer), NOW).unwrap();
     // With it.
-    let (key, secret) = Keys::open(&place.database(), MasterKeySource::File(daemons)).unwrap().add(&new(Kind::Hmac), NOW).unwrap();
+    let (key, secret) =
+        Keys::open(&place.database(), MasterKeySource::File(daemons)).unwrap().add(&new(Kind::Hmac), NOW).unwrap();
     assert_eq!(daemon.signing(key.id.as_str(), NOW).unwrap().secrets, [secret.reveal().as_bytes()]);
     drop(daemon);
     // A daemon that has lost it does not start, until the keys that need it are revoked.
@@ -188,9 +183,8 @@ async fn a_nonce_is_used_once_also_over_a_restart_and_forgotten_after_its_time()
     let tries = (0..32).map(|_| keys.use_nonce(&one, "fedcba9876543210", NOW, NOW));
     let first = futures_util::future::join_all(tries).await.into_iter().filter(|tried| *tried.as_ref().unwrap()).count();
     assert_eq!(first, 1, "of all at once");
-    let count = || -> i64 {
-        database_of(&place).query_row("SELECT count(*) FROM signed_requests", [], |row| row.get(0)).unwrap()
-    };
+    let count =
+        || -> i64 { database_of(&place).query_row("SELECT count(*) FROM signed_requests", [], |row| row.get(0)).unwrap() };
     assert_eq!(count(), 3);
     keys.use_nonce(&two, "another-one-later", later(DAY), later(DAY)).await.unwrap();
     assert_eq!(count(), 1, "what is too old to come again is not kept");
@@ -302,11 +296,12 @@ async fn pages_are_charged_to_jobs_that_come_and_can_be_read() {
 
     // It had more pages than was thought; and one that cannot be read costs nothing.
     let reservation = quota.reserve(&account, job(3), 1, Some(100), NOW).await.unwrap();
-    reservation.hold({
-        let queue = queue.clone();
-        async move { queue.enqueue(new_job(3)).await.unwrap() }
-    })
-    .await;
+    reservation
+        .hold({
+            let queue = queue.clone();
+            async move { queue.enqueue(new_job(3)).await.unwrap() }
+        })
+        .await;
     let before = used().await;
     quota.settle(job(3), 7).await.unwrap();
     assert_eq!(used().await, before + 6);

@@ -72,7 +72,13 @@ fn vectors() -> Value {
     let v2 = [
         V2 { ..PLAIN },
         V2 { name: "no body", method: "GET", path: "/api/v1/jobs", body: b"", ..PLAIN },
-        V2 { name: "a query is sorted by its parts' bytes", method: "GET", query: "limit=10&after=1&Limit=2&limit=1", body: b"", ..PLAIN },
+        V2 {
+            name: "a query is sorted by its parts' bytes",
+            method: "GET",
+            query: "limit=10&after=1&Limit=2&limit=1",
+            body: b"",
+            ..PLAIN
+        },
         V2 { name: "a query stays as it travels", query: "name=a%20b&name=a+b&x=%C3%A9&empty=&flag&&", ..PLAIN },
         V2 { name: "a path stays as it travels", path: "/api/v1/jobs/%7Ex/../sidecars/txt", ..PLAIN },
         V2 { name: "a host in capitals, without a port", host: "Scan.Example.COM", ..PLAIN },
