@@ -313,7 +313,7 @@ async fn a_port_that_is_taken_is_told_by_its_setting() {
 #[tokio::test]
 async fn a_head_that_is_too_large_or_never_ends_is_cut_off() {
     let daemon = Daemon::start(StatusAccess::Public).await;
-    let large = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Large: {}\r\n\r\n", "x".repeat(40 << 10));
+    let large = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Large: {}\r\n\r\n", "x".repeat(256 << 10));
     let mut stream = TcpStream::connect(daemon.address).await.unwrap();
     // The rest of it may meet a closed connection.
     let _ = stream.write_all(large.as_bytes()).await;
