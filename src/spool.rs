@@ -4,7 +4,8 @@
 //! Layout: `spool/incoming/<ulid>` while it grows, `spool/<first two hex digits>/<sha256>` once
 //! accepted. Both lie on the homes' file system where they can, so that moving is a rename and
 //! keeping is a hard link; nothing is copied. A crash leaves files in `incoming/` only: they were
-//! never acknowledged and are swept at the next start.
+//! never acknowledged and are swept at the next start. What a failing disk would not let go is tried again
+//! with the next upload.
 //!
 //! A kept file shares its inode with the file in the home. Clients that come through our doors only
 //! ever replace files; a local program that writes *into* one spoils the kept bytes, which
@@ -12,6 +13,7 @@
 
 use crate::crashpoint;
 use crate::job::{FileIdentity, SpoolKey};
+use hidden::{Hidden, Leftovers};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -19,6 +21,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+mod hidden;
 
 /// By what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,28 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// Makes a folder and those above it where they are missing, each fsynced into the one above: after a power cut
+/// they are there, and what is fsynced into them is too.
+pub fn make_folders(path: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    let mut at = path;
+    while !at.is_dir() {
+        missing.push(at);
+        match at.parent() {
+            Some(parent) if parent != Path::new("") => at = parent,
+            _ => break,
+        }
+    }
+    for folder in missing.into_iter().rev() {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        sync_folder(folder.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
 /// Which file this is.
 pub(crate) fn identity_of(file: &fs::Metadata) -> FileIdentity {
     identity_from(file.ino(), file.mtime(), file.mtime_nsec(), file.len())
@@ -79,31 +105,7 @@ pub struct Spool {
     root: Arc<Path>,
     /// Held while bytes are linked, and while old ones are looked at and removed.
     gate: Arc<Mutex<()>>,
-}
-
-/// A file that goes with its owner.
-#[derive(Debug)]
-struct Hidden {
-    path: PathBuf,
-    gone: bool,
-}
-
-impl Hidden {
-    fn new(path: PathBuf) -> Self {
-        Hidden { path, gone: false }
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        // What cannot be removed here, the sweep at the next start removes.
-        if !self.gone
-            && let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(file.path = %self.path.display(), %error, "a staged file cannot be removed; the next start will");
-        }
-    }
+    leftovers: Leftovers,
 }
 
 /// An upload that is still growing: a hidden file, its hash computed as it is written. Dropped
@@ -139,7 +141,7 @@ impl Spool {
         if made {
             sync_folder(root).map_err(SpoolError::io(root, "synced"))?;
         }
-        Ok(Spool { root: root.into(), gate: Arc::default() })
+        Ok(Spool { root: root.into(), gate: Arc::default(), leftovers: Leftovers::default() })
     }
 
     fn incoming(&self) -> PathBuf {
@@ -160,12 +162,13 @@ impl Spool {
 
     /// A new hidden file to write an upload into.
     pub fn stage(&self) -> Result<Staging, SpoolError> {
+        self.leftovers.clear();
         let path = self.incoming().join(ulid::Ulid::generate().to_string());
         // The file keeps its mode when it is renamed into the home; nobody else enters `incoming`.
         let file =
             OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path).map_err(SpoolError::io(&path, "made"))?;
         crashpoint::here("staging-made");
-        Ok(Staging { file, hidden: Hidden::new(path), hash: Sha256::new(), bytes: 0 })
+        Ok(Staging { file, hidden: Hidden::new(path, &self.leftovers), hash: Sha256::new(), bytes: 0 })
     }
 
     /// Stages bytes that are in memory.
@@ -226,7 +229,7 @@ impl Spool {
         let link = self.incoming().join(ulid::Ulid::generate().to_string());
         let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         fs::hard_link(staged.path(), &link).map_err(SpoolError::io(&link, "made"))?;
-        let hidden = Hidden::new(link);
+        let hidden = Hidden::new(link, &self.leftovers);
         // Of the same file it does nothing; then the link goes with its owner.
         fs::rename(&hidden.path, target).map_err(SpoolError::io(target, "written"))
     }
@@ -433,7 +436,7 @@ impl Staged {
 
     /// The hidden file has been renamed away: nothing is left to clean up.
     pub fn installed(mut self) {
-        self.hidden.gone = true;
+        self.hidden.is_gone();
     }
 }
 
