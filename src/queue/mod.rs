@@ -197,6 +197,9 @@ pub trait Queue: Clone + Send + Sync + 'static {
         lease: Duration,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), QueueError>> + Send;
+    /// The holder begins to write what others see (or, not `begun`, waits with that for a while): from then on
+    /// until it settles, an operator's cancel comes too late.
+    fn publishing(&self, job: JobId, token: u64, begun: bool) -> impl Future<Output = Result<(), QueueError>> + Send;
     /// Ends a run. `deliveries` are written if the job ends with it (done, rejected, dead). Answers the job as it stands after.
     fn settle(
         &self,

@@ -142,6 +142,9 @@ fn one(store: &mut Store, event: &Event, id: JobId, now: Timestamp, cancelled: &
     if rows::job(store.connection(), &id.to_string())?.is_none() {
         return Ok(Obeyed::Refused(format!("there is no job {id}: `inkport jobs list` tells the ids")));
     }
+    if matches!(event, Event::Cancel) && store.publishing.contains(&id) {
+        return Ok(Obeyed::Refused(format!("job {id} was read and is just being finished: it is too late to cancel it")));
+    }
     match move_on(store, id, event, now, None)? {
         Ok(job) => {
             // Told of before the commit: were it lost, the order is still there and is carried out again.

@@ -139,6 +139,10 @@ impl Queue for SqliteQueue {
         self.writer.run(move |store| step(store, job, &Event::Extend { token, lease }, now, None).map(drop)).await
     }
 
+    async fn publishing(&self, job: JobId, token: u64, begun: bool) -> Result<(), QueueError> {
+        self.writer.run(move |store| publishing(store, job, token, begun)).await
+    }
+
     async fn settle(
         &self,
         job: JobId,
@@ -268,6 +272,20 @@ fn claim(store: &mut Store, lease: Duration, now: Timestamp) -> Answer<Option<Le
     };
     crashpoint::here("job-leased");
     Ok(Some(Lease { job, token, until: lease_until }))
+}
+
+/// Kept in memory: a daemon that dies over it has the job queued again, and then a cancel finds nobody at work.
+fn publishing(store: &mut Store, id: JobId, token: u64, begun: bool) -> Answer<()> {
+    match rows::job(store.connection(), &id.to_string())? {
+        Some((_, Standing { state: State::Running { token: holder, .. }, .. })) if holder == token => {}
+        _ => return Err(QueueError::Stale),
+    }
+    if begun {
+        store.publishing.insert(id);
+    } else {
+        store.publishing.remove(&id);
+    }
+    Ok(())
 }
 
 fn settle(store: &mut Store, id: JobId, token: u64, outcome: Outcome, deliveries: &[NewDelivery], now: Timestamp) -> Answer<Job> {
@@ -428,6 +446,9 @@ pub(super) fn move_on(
         Ok(next) => next,
         Err(refused) => return Ok(Err(refused)),
     };
+    if !matches!(event, Event::Extend { .. }) {
+        store.publishing.remove(&id);
+    }
     job.finished_at = next.state.is_final().then_some(now);
     job.error = match (error, event, &next.state) {
         (Some(error), ..) => error.map(rows::cut),

@@ -5,13 +5,13 @@
 //! others, commits once, and only then answers all of them: an fsync for many, and no answer before it.
 
 use super::{NewDelivery, QueueError, WithoutHolder};
-use crate::job::Job;
 use crate::job::state::RetryPolicy;
+use crate::job::{Job, JobId};
 use crate::units::Timestamp;
 use rusqlite::Connection;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,13 +94,16 @@ pub(super) struct Store {
     without_holder: WithoutHolder,
     /// Claimed by this process until then; gone with it.
     pub(super) leased_deliveries: HashMap<i64, Timestamp>,
+    /// Jobs whose sidecars are being put in place by this process: one entry for each lane at most.
+    pub(super) publishing: HashSet<JobId>,
     changed: bool,
 }
 
 impl Store {
     pub(super) fn new(connection: Connection, policy: RetryPolicy, path: &Path, without_holder: WithoutHolder) -> Self {
         connection.set_prepared_statement_cache_capacity(64);
-        Store { connection, policy, path: path.to_owned(), without_holder, leased_deliveries: HashMap::new(), changed: false }
+        let (leased_deliveries, publishing) = (HashMap::new(), HashSet::new());
+        Store { connection, policy, path: path.to_owned(), without_holder, leased_deliveries, publishing, changed: false }
     }
 
     pub(super) fn connection(&self) -> &Connection {

@@ -418,24 +418,39 @@ impl Lane {
     /// costs the job no attempt; a stop gives it back. `None`: the lease was lost over it.
     async fn finish(&self, lease: &Lease, read: Read, stop: &mut watch::Receiver<bool>) -> Option<(Outcome, Vec<NewDelivery>)> {
         let account = self.account(lease).await;
+        let (id, token) = (lease.job.id, lease.token);
         loop {
-            let (parts, job, mail) = (self.parts.clone(), lease.job.clone(), self.settings.mail);
-            let (account, read, finished_at) = (account.clone(), read.clone(), now());
-            let publishing =
-                tokio::task::spawn_blocking(move || publish::done(&parts, &job, account.as_ref(), read, finished_at, mail));
-            match publishing.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
-                Ok(deliveries) => return Some((Outcome::Done, deliveries)),
-                Err(error) if error.is_full() => {
-                    tracing::warn!(job.id = %lease.job.id, error = %error, "the sidecars wait for room");
+            match self.parts.queue.publishing(id, token, true).await {
+                Ok(()) => {
+                    let (parts, job, mail) = (self.parts.clone(), lease.job.clone(), self.settings.mail);
+                    let (account, read, finished_at) = (account.clone(), read.clone(), now());
+                    let publishing = tokio::task::spawn_blocking(move || {
+                        publish::done(&parts, &job, account.as_ref(), read, finished_at, mail)
+                    });
+                    match publishing.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
+                        Ok(deliveries) => return Some((Outcome::Done, deliveries)),
+                        Err(error) if error.is_full() => {
+                            tracing::warn!(job.id = %id, error = %error, "the sidecars wait for room");
+                        }
+                        Err(error) => return Some(self.fail(lease, Failure::Transient(error.to_string())).await),
+                    }
                 }
-                Err(error) => return Some(self.fail(lease, Failure::Transient(error.to_string())).await),
+                // The disk is full for the queue too.
+                Err(error @ (QueueError::NoSpace | QueueError::Unavailable(_))) => {
+                    tracing::warn!(job.id = %id, error = %error, "the sidecars wait for the queue");
+                }
+                Err(_) => return None,
+            }
+            // Who waits may be cancelled; what is there of the sidecars goes with the job then.
+            if let Err(QueueError::Stale) = self.parts.queue.publishing(id, token, false).await {
+                return None;
             }
             tokio::select! {
                 _ = stop.wait_for(|stopped| *stopped) => return Some((Outcome::Released, Vec::new())),
                 () = tokio::time::sleep(FULL_DISK_AGAIN) => {}
             }
             // A full disk may refuse this too; then the lease is only as long as it is.
-            if let Err(QueueError::Stale) = self.parts.queue.extend(lease.job.id, lease.token, LEASE, now()).await {
+            if let Err(QueueError::Stale) = self.parts.queue.extend(id, token, LEASE, now()).await {
                 return None;
             }
         }

@@ -105,12 +105,8 @@ pub fn done(
         finished_at,
     };
     let reading = read.reading(&facts);
-    let default = [Output::Txt, Output::Json];
-    let mut outputs: Vec<Output> = account.map_or(default.as_slice(), |account| &account.outputs).to_vec();
-    // The .json is the last to appear, so that who sees it finds the rest.
-    outputs.sort_by_key(|output| *output == Output::Json);
     let mut files = Vec::new();
-    for output in outputs {
+    for output in outputs(account) {
         files.push((output.suffix(), sidecar::render(&reading, output)));
     }
     let to = recipients(account, mail);
@@ -132,22 +128,43 @@ pub fn done(
 /// all the same, so a file that cannot be written is a warning: it must hold up neither the job's end nor
 /// the mail.
 pub fn failed(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Failure, mail: bool) -> Vec<NewDelivery> {
-    if let Err(error) = tell(parts, job, failure) {
+    if let Err(error) = tell(parts, job, account, failure) {
         tracing::warn!(job.id = %job.id, error = %error, "the error sidecar could not be written");
     }
     recipients(account, mail).iter().map(|to| NewDelivery { to: to.clone(), attachments: Vec::new() }).collect()
 }
 
-fn tell(parts: &Parts, job: &Job, failure: &Failure) -> Result<(), PublishError> {
+fn tell(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Failure) -> Result<(), PublishError> {
     let job = &current(parts, job)?;
     let (code, message) = match failure {
         Failure::Never { code, message } => (code.as_str(), message.as_str()),
         Failure::Transient(reason) => (OUT_OF_ATTEMPTS, reason.as_str()),
     };
     if has_a_place(parts, job)? {
+        if matches!(failure, Failure::Transient(_)) {
+            take_back(&parts.homes, job, account)?;
+        }
         leave_error(&parts.spool, &parts.homes, job, code, message)?;
     }
     Ok(())
+}
+
+/// Removes what an earlier run may have put in place before it failed or its daemon died, the `.json` first: a job
+/// that ends dead has no reading beside it.
+fn take_back(homes: &Homes, job: &Job, account: Option<&Account>) -> Result<(), PublishError> {
+    let mut outputs = outputs(account);
+    outputs.reverse();
+    let suffixes: Vec<&str> = outputs.into_iter().map(Output::suffix).collect();
+    homes.remove_beside(&job.account, &job.path, &suffixes)?;
+    Ok(())
+}
+
+/// What the account asks for, the `.json` last: who sees it finds the rest.
+fn outputs(account: Option<&Account>) -> Vec<Output> {
+    let default = [Output::Txt, Output::Json];
+    let mut outputs: Vec<Output> = account.map_or(default.as_slice(), |account| &account.outputs).to_vec();
+    outputs.sort_by_key(|output| *output == Output::Json);
+    outputs
 }
 
 fn leave_error(spool: &Spool, homes: &Homes, job: &Job, code: &str, message: &str) -> Result<(), PublishError> {
@@ -169,8 +186,10 @@ pub fn without_holder(
     let told = homes.identity(&job.account, &job.path).map_err(PublishError::from).and_then(|found| match (found, &job.state) {
         (None, _) => Ok(()),
         _ if !is_newest => Ok(()),
-        (Some(_), State::Dead { reason }) if reason == CANCELLED => leave_error(spool, homes, job, CODE_CANCELLED, message),
-        (Some(_), State::Dead { .. }) => leave_error(spool, homes, job, OUT_OF_ATTEMPTS, message),
+        (Some(_), State::Dead { reason }) => {
+            let code = if reason == CANCELLED { CODE_CANCELLED } else { OUT_OF_ATTEMPTS };
+            take_back(homes, job, account).and_then(|()| leave_error(spool, homes, job, code, message))
+        }
         (Some(_), _) => Ok(homes.remove(&job.account, &job.path.beside(sidecar::names::ERROR_SUFFIX)).map(drop)?),
     });
     if let Err(error) = told {

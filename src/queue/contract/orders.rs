@@ -49,6 +49,43 @@ async fn orders_are_carried_out_by_who_holds_the_queue() {
     assert_eq!(book.answer(order).unwrap(), Some(Obeyed::Done(1)));
 }
 
+#[tokio::test]
+async fn a_cancel_comes_too_late_while_the_sidecars_are_put_in_place() {
+    let house = InAFile::default();
+    let (queue, ledger) = (house.queue(), house.ledger());
+    let book = OrderBook::open(&house.path()).unwrap();
+    let cancelled = async |queue: &crate::queue::sqlite::SqliteQueue, id| {
+        let number = book.place(Order::Cancel(id), T0).unwrap();
+        queue.obey(T0).await.unwrap();
+        book.answer(number).unwrap().expect("it was carried out") == Obeyed::Done(1)
+    };
+    for number in 1..=4 {
+        queue.enqueue(job(number, &format!("/{number}"))).await.unwrap();
+    }
+    let one = claimed(&queue, T0).await;
+    assert!(matches!(queue.publishing(one.job.id, one.token + 1, true).await, Err(QueueError::Stale)), "not the holder's");
+    queue.publishing(one.job.id, one.token, true).await.unwrap();
+    queue.extend(one.job.id, one.token, LEASE, T0).await.unwrap();
+    assert!(!cancelled(&queue, one.job.id).await);
+    queue.settle(one.job.id, one.token, Outcome::Done, vec![], T0).await.unwrap();
+    assert_eq!(ledger.counts().unwrap().done, 1);
+    // While it waits for room it can be cancelled; then it must not go on.
+    let two = claimed(&queue, T0).await;
+    queue.publishing(two.job.id, two.token, true).await.unwrap();
+    queue.publishing(two.job.id, two.token, false).await.unwrap();
+    assert!(cancelled(&queue, two.job.id).await);
+    assert!(matches!(queue.publishing(two.job.id, two.token, true).await, Err(QueueError::Stale)));
+    // A run that failed over it, and one that its daemon did not survive.
+    let three = claimed(&queue, T0).await;
+    queue.publishing(three.job.id, three.token, true).await.unwrap();
+    queue.settle(three.job.id, three.token, Outcome::Failed { reason: "x".into() }, vec![], T0).await.unwrap();
+    assert!(cancelled(&queue, three.job.id).await);
+    let four = claimed(&queue, T0).await;
+    queue.publishing(four.job.id, four.token, true).await.unwrap();
+    drop(queue);
+    assert!(cancelled(&house.queue(), four.job.id).await);
+}
+
 /// More than one transaction may queue again.
 #[tokio::test]
 async fn all_the_dead_are_retried_a_thousand_at_a_time() {
