@@ -251,3 +251,100 @@ fn jobs_are_cancelled_and_tried_again() {
         (Some("rejected"), true)
     );
 }
+
+/// Told to stop at any moment while the engine processes open their models, the daemon ends well, at once, and
+/// leaves no process.
+#[test]
+fn a_daemon_that_is_stopped_while_models_open_ends_well() {
+    let mut daemon = Daemon::prepare("");
+    for wait in [0, 30, 100, 250, 600] {
+        daemon.run();
+        let pid = daemon.pid();
+        std::thread::sleep(Duration::from_millis(wait));
+        let children = daemon.children();
+        assert_eq!(daemon.terminate(), Some(0), "after {wait} ms");
+        wait_for("no process to be left", || (!exists(pid) && children.iter().all(|pid| !exists(*pid))).then_some(()));
+    }
+}
+
+/// `inkport read` reads behind the same wall: the file whose process is killed is named, the others are read.
+#[test]
+fn a_file_that_crashes_the_reader_of_the_command_line_costs_itself() {
+    let daemon = Daemon::prepare("threads = 1\n");
+    let (long, out) = (long_page(&daemon), daemon.folder().join("out"));
+    let mut command = daemon.command(&["read", "--out", out.to_str().unwrap()]);
+    let child = command.arg(&long).arg(receipt()).stderr(Stdio::piped()).spawn().unwrap();
+    let children = |parent: u32| -> Vec<u32> {
+        let ids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+        ids.filter(|pid: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit(')').next().unwrap().split_whitespace().nth(1) == Some(&parent.to_string())
+        })
+        .collect()
+    };
+    let engine = wait_for("its engine process", || children(child.id()).first().copied());
+    // It is at the page when it has used more processor time than opening takes: or just before; both are its end.
+    wait_for("the page to be read", || {
+        let stat = fs::read_to_string(format!("/proc/{engine}/stat")).unwrap();
+        let ticks: u64 = stat.rsplit(')').next().unwrap().split_whitespace().nth(11).unwrap().parse().unwrap();
+        (ticks > 120).then_some(())
+    });
+    crash(engine);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("long.png: the engine process did not survive this document: it crashed"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(files_below(&out), ["receipt.png.txt"]);
+}
+
+/// What a document that always kills its reader costs those beside it: the same receipts with one among them in each
+/// ten, and without. `make soak` runs it and prints the figure.
+#[test]
+#[ignore = "long, and measures; make soak"]
+fn the_neighbours_of_a_poisoned_document_are_hardly_delayed() {
+    const GOOD: usize = 60;
+    let mut took = Vec::new();
+    // Without, with, and again, in turns: other work on the machine is noise for both.
+    for round in 0..6 {
+        let poisoned = round % 2 == 1;
+        let daemon = Daemon::start("[retry]\nattempts = 3\nbackoff = \"1s\"\n[limits]\nengine-memory = \"768MiB\"\n");
+        // More pixels than the memory holds: its process is starved in decoding, each time.
+        let hungry = daemon.folder().join("hungry.png");
+        image::GrayImage::from_pixel(9990, 9990, image::Luma([255])).save(&hungry).unwrap();
+        wait_for("the engine", || (daemon.get("/readyz", None).0 == 200).then_some(()));
+        let bytes = fs::read(receipt()).unwrap();
+        let scratch = daemon.folder().join("scratch.png");
+        let begun = std::time::Instant::now();
+        for number in 0..GOOD {
+            if poisoned && number == 5 {
+                daemon.upload(&hungry, "poison.png").unwrap();
+            }
+            let mut bytes = bytes.clone();
+            bytes.extend(number.to_le_bytes());
+            fs::write(&scratch, bytes).unwrap();
+            daemon.upload(&scratch, &format!("{number}.png")).unwrap();
+        }
+        let done = wait_for("the neighbours to be read", || {
+            let jobs = daemon.jobs();
+            (jobs.iter().filter(|job| job["state"] == "done").count() == GOOD).then_some(begun.elapsed())
+        });
+        if poisoned {
+            let jobs = daemon.settled();
+            let poison = jobs.iter().find(|job| job["path"] == "/poison.png").unwrap();
+            assert_eq!((poison["state"].as_str(), poison["attempt"].as_u64()), (Some("dead"), Some(3)), "{poison}");
+        }
+        took.push((poisoned, done));
+    }
+    let median = |poisoned: bool| {
+        let mut times: Vec<Duration> = took.iter().filter(|(was, _)| *was == poisoned).map(|(_, took)| *took).collect();
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64()
+    };
+    let (without, with) = (median(false), median(true));
+    println!(
+        "{GOOD} receipts: {without:.1} s alone, {with:.1} s beside a poisoned document: {:+.1} %",
+        (with / without - 1.0) * 100.0
+    );
+    assert!(with < without * 1.1, "{took:?}");
+}

@@ -1,6 +1,8 @@
 //! `inkport check-config`: everything that would keep the daemon from starting, or from working as
 //! meant, told at once instead of one start after the other. Changes nothing.
 
+use super::Plan;
+use super::engine::{Choice, launch};
 use super::print::{print, table};
 use crate::accounts::Accounts;
 use crate::config::{AccountsSource, Config};
@@ -10,6 +12,7 @@ use crate::models::{Installed, Manifest};
 use crate::queue::JobLedger as _;
 use crate::queue::sqlite::SqliteLedger;
 use crate::units::ByteSize;
+use crate::worker::engine::{Readers, Session};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -194,7 +197,18 @@ fn models(config: &Config) -> Finding {
             Err(error) => return Finding::Bad(chain(&error)),
         }
     }
-    Finding::Good(format!("{} files in {}, every hash right", manifest.entries().len(), config.ocr.models.display()))
+    // As the daemon opens them: in a process with limits.engine-memory.
+    let choice = Choice { ocr: config.ocr.clone(), threads: Plan::of(config.ocr.threads).threads };
+    let opened = launch(&choice, config.limits.engine_memory.0)
+        .and_then(|launch| Ok(Session::open(0, Readers::Walled(launch)).map(drop)?));
+    if let Err(error) = opened {
+        return Finding::Bad(format!("every hash is right, but the engine does not open: {error:#}"));
+    }
+    Finding::Good(format!(
+        "{} files in {}, every hash right, the engine opens",
+        manifest.entries().len(),
+        config.ocr.models.display()
+    ))
 }
 
 fn limits(config: &Config) -> Finding {

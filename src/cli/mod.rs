@@ -8,7 +8,6 @@ pub mod cert;
 pub mod check_config;
 pub mod engine;
 pub mod jobs;
-pub mod key;
 pub mod models;
 mod print;
 pub mod read;
@@ -18,6 +17,7 @@ pub mod upkeep;
 use crate::config::{Config, ConfigError};
 use crate::models::{Manifest, ModelsError, Role};
 use crate::ocr::{self, Engine, EngineError, EngineFiles, TwoStage};
+use crate::worker::engine::{Readers, Session};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,9 +44,6 @@ pub enum Command {
     /// Who may upload
     #[command(subcommand)]
     Account(account::AccountCommand),
-    /// Who may call the HTTP side
-    #[command(subcommand)]
-    Key(key::KeyCommand),
     /// What became of the uploads
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
@@ -81,7 +78,6 @@ pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::CheckConfig => check_config::run(&config?),
         Command::Read(args) => read_files(&args, &or_defaults(config)?),
         Command::Account(command) => account::run(&command, &config?),
-        Command::Key(command) => key::run(&command, &config?),
         Command::Jobs(command) => jobs::run(&command, &config?),
         Command::Models(command) => models::run(&command, &or_defaults(config)?),
         Command::Backup(args) => upkeep::backup(&args, &config?),
@@ -92,10 +88,13 @@ pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
 }
 
 fn read_files(args: &read::ReadArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let files = engine_files(&config.ocr)?;
+    // Models that are not there are told as such, before anything is started.
+    engine_files(&config.ocr)?;
     let cores = cores(config.ocr.threads);
-    let engine = move |side_by_side: usize| -> anyhow::Result<Box<dyn Engine>> {
-        Ok(Box::new(TwoStage::open(&files, (cores / side_by_side).max(1))?))
+    let memory = config.limits.engine_memory.0;
+    let engine = |number: usize, side_by_side: usize| -> anyhow::Result<Session> {
+        let choice = engine::Choice { ocr: config.ocr.clone(), threads: (cores / side_by_side).max(1) };
+        Ok(Session::open(number, Readers::Walled(engine::launch(&choice, memory)?))?)
     };
     let setup = read::Setup {
         engine: &engine,

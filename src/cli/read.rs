@@ -2,16 +2,17 @@
 //!
 //! Owns: which files, in which formats, to where, and what to say of those that cannot be read. Who the
 //! engines are and what the limits are is composed by the caller. Files are spread over threads, one
-//! engine each; a file's pages are decoded and read one at a time.
+//! engine each, in a process of its own as the daemon has it: a file that crashes its reader costs itself
+//! only. A file's pages are decoded and read one at a time.
 
 use super::account::parse_language;
 use crate::account::Output;
 use crate::document::Limits;
 use crate::job::SpoolKey;
-use crate::ocr::Engine;
 use crate::sidecar::{Facts, Reading, render};
 use crate::units::{ByteSize, Timestamp};
-use crate::worker::read::{Options, document};
+use crate::worker::engine::Session;
+use crate::worker::read::Options;
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
@@ -42,8 +43,8 @@ pub struct ReadArgs {
     pub files: Vec<PathBuf>,
 }
 
-/// Makes an engine; told how many will work side by side, so that it can share out the cores.
-pub type EngineFactory<'a> = dyn Fn(usize) -> anyhow::Result<Box<dyn Engine>> + Sync + 'a;
+/// Opens an engine; told which one it is of how many that will work side by side, so that it can share out the cores.
+pub type EngineFactory<'a> = dyn Fn(usize, usize) -> anyhow::Result<Session> + Sync + 'a;
 
 /// What the caller has composed from the configuration.
 pub struct Setup<'a> {
@@ -90,13 +91,13 @@ fn read_files(args: &ReadArgs, setup: &Setup<'_>, complain: &Complain, advance: 
     }
     let engines = setup.engines.clamp(1, args.files.len());
     let (next, all_good, stop) = (AtomicUsize::new(0), AtomicBool::new(true), AtomicBool::new(false));
-    let work = || -> anyhow::Result<()> {
-        let mut engine = (setup.engine)(engines)?;
+    let work = |number: usize| -> anyhow::Result<()> {
+        let mut engine = (setup.engine)(number, engines)?;
         while let Some(file) = args.files.get(next.fetch_add(1, Ordering::Relaxed)) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            match read_file(file, engine.as_mut(), setup, &args.language) {
+            match read_file(file, &mut engine, setup, &args.language) {
                 Ok(reading) => deliver(&reading, file, &outputs, args.out.as_deref())?,
                 Err(error) => {
                     all_good.store(false, Ordering::Relaxed);
@@ -109,10 +110,11 @@ fn read_files(args: &ReadArgs, setup: &Setup<'_>, complain: &Complain, advance: 
     };
     std::thread::scope(|scope| -> anyhow::Result<()> {
         let threads: Vec<_> = (0..engines)
-            .map(|_| {
-                scope.spawn(|| {
+            .map(|number| {
+                let (work, stop) = (&work, &stop);
+                scope.spawn(move || {
                     // What stops one thread would stop the others as well, so they need not find out.
-                    work().inspect_err(|_| stop.store(true, Ordering::Relaxed))
+                    work(number).inspect_err(|_| stop.store(true, Ordering::Relaxed))
                 })
             })
             .collect();
@@ -154,12 +156,12 @@ fn plan(args: &ReadArgs) -> Result<Vec<Output>, String> {
 }
 
 /// Reads one file, a page at a time.
-fn read_file(file: &Path, engine: &mut dyn Engine, setup: &Setup<'_>, languages: &[String]) -> anyhow::Result<Reading> {
+fn read_file(file: &Path, engine: &mut Session, setup: &Setup<'_>, languages: &[String]) -> anyhow::Result<Reading> {
     let received_at = Timestamp::from_system(SystemTime::now());
     let bytes = bytes_of(file, setup.max_upload)?;
     let (size, sha256) = (bytes.len() as u64, SpoolKey(Sha256::digest(&bytes).into()));
     let options = Options { limits: setup.limits, languages: languages.to_vec() };
-    let read = document(bytes, &options, engine, &|| false)?;
+    let read = engine.read(bytes, &options)?;
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
     let facts = Facts {
         job: None,
@@ -228,9 +230,10 @@ fn write_whole(folder: &Path, name: &OsString, bytes: &[u8]) -> anyhow::Result<(
 mod tests {
     use super::*;
     use crate::document::Page;
-    use crate::ocr::{Confidence, EngineError, Line, PageText, Quad};
+    use crate::ocr::{Confidence, Engine, EngineError, Line, PageText, Quad};
+    use crate::worker::engine::Readers;
     use clap::Parser;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     /// Reads a page as its size; refuses pages that are one pixel wide.
     struct Sizer;
@@ -268,8 +271,9 @@ mod tests {
     /// Runs with the fake engine; returns the end and what was complained of, sorted.
     fn read(args: &ReadArgs, max_upload: u64) -> (Ended, Vec<String>) {
         let complaints = Mutex::new(Vec::new());
-        let setup =
-            Setup { engine: &|_| Ok(Box::new(Sizer)), engines: 3, limits: Limits::default(), max_upload: ByteSize(max_upload) };
+        let readers = Readers::Here(Arc::new(|| Ok(Box::new(Sizer))));
+        let engine = move |number: usize, _: usize| -> anyhow::Result<Session> { Ok(Session::open(number, readers.clone())?) };
+        let setup = Setup { engine: &engine, engines: 3, limits: Limits::default(), max_upload: ByteSize(max_upload) };
         let ended = read_files(args, &setup, &|s| complaints.lock().unwrap().push(s.to_owned()), &|| ()).unwrap();
         let mut complaints = complaints.into_inner().unwrap();
         complaints.sort();
@@ -331,7 +335,7 @@ mod tests {
     #[test]
     fn without_an_engine_nothing_is_read() {
         let setup = Setup {
-            engine: &|_| bail!("no models are installed"),
+            engine: &|_, _| bail!("no models are installed"),
             engines: 2,
             limits: Limits::default(),
             max_upload: ByteSize(1),

@@ -37,6 +37,29 @@ pub(super) trait Reader {
     fn models(&self) -> Vec<String>;
 }
 
+/// One reader after the other, for who reads documents on its own thread, without a queue (`inkport read`).
+/// Blocking. A reader that did not survive its document is replaced before the next one.
+pub struct Session {
+    lane: usize,
+    readers: Readers,
+    reader: Box<dyn Reader>,
+}
+
+impl Session {
+    /// Opens the first; `lane` is a number for the log.
+    pub fn open(lane: usize, readers: Readers) -> Result<Self, EngineError> {
+        let reader = open(lane, &readers)?;
+        Ok(Session { lane, readers, reader })
+    }
+
+    pub fn read(&mut self, bytes: Vec<u8>, options: &Options) -> Result<Read, ReadError> {
+        if !self.reader.is_alive() {
+            self.reader = open(self.lane, &self.readers).map_err(|error| ReadError::Interrupted(error.to_string()))?;
+        }
+        self.reader.read(bytes, options, &Cancel::default())
+    }
+}
+
 /// Tells a reading that nobody wants it any more; clones are one.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<CancelState>);
