@@ -2,7 +2,7 @@
 //! the password hash. Pure: where accounts are kept is `accounts`' business, when they are checked the
 //! doors'.
 
-use crate::units::Timestamp;
+use crate::units::{Retention, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -392,6 +392,14 @@ pub struct Account {
     /// Absent: as `limits.duplicates` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicates: Option<Duplicates>,
+    /// How long its uploads are kept after their job's end; absent: as `[retention]` says, likewise below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_originals: Option<Retention>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_sidecars: Option<Retention>,
+    /// What `jobs list` tells; never gone before the original is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_jobs: Option<Retention>,
     #[serde(skip)]
     pub created_at: Option<Timestamp>,
 }
@@ -440,6 +448,9 @@ impl Account {
             priority: Priority::default(),
             arrival: Arrival::default(),
             duplicates: None,
+            keep_originals: None,
+            keep_sidecars: None,
+            keep_jobs: None,
             created_at: None,
         }
     }

@@ -10,7 +10,7 @@
 compile_error!("the feature crash-points is for tests only: it cannot be built without debug assertions");
 
 /// Every place, in the order in which an upload comes by.
-pub const ALL: [&str; 24] = [
+pub const ALL: [&str; 28] = [
     // spool: while it is received (uploads and sidecars alike)
     "staging-made",
     "staging-written",
@@ -43,6 +43,11 @@ pub const ALL: [&str; 24] = [
     "delivery-claimed",
     "mail-sent",
     "delivery-settled",
+    // upkeep: what is old enough goes
+    "retention-sidecars",
+    "retention-bytes",
+    "retention-file",
+    "retention-noted",
 ];
 
 /// Dies here, if this is where the environment wants it.
@@ -69,6 +74,12 @@ pub fn here(name: &str) {
         eprintln!("crash point {place}, pass {pass}");
         std::process::abort();
     }
+}
+
+/// Whether a test wants that to happen in a moment which otherwise waits for minutes.
+#[must_use]
+pub fn hurry() -> bool {
+    cfg!(feature = "crash-points") && std::env::var_os("INKPORT_HURRY").is_some()
 }
 
 /// Nothing: only the feature `crash-points` makes something of it.

@@ -8,7 +8,7 @@
 //! | http | requests |
 //! | worker lanes | due jobs, their engine threads (each has an engine process) |
 //! | outbox | due deliveries, the relay |
-//! | retention | its minute, where anything is not kept for ever |
+//! | retention | its minute |
 //! | this one | SIGTERM, SIGINT, SIGHUP |
 //!
 //! Order of the stop: doors first (nothing new comes in; uploads under way end), then the worker (the
@@ -23,10 +23,9 @@ use crate::ftp::{Certificates, Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
-use crate::keys::{Keys, KeysError};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{QueueError, WithoutHolder};
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{self, Spool, SpoolError};
 use crate::units::{ByteSize, Timestamp};
 use crate::upkeep::retention::Retention;
 use crate::watch::{self, Watch};
@@ -60,8 +59,6 @@ pub enum SetupError {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Accounts(#[from] AccountsError),
-    #[error(transparent)]
-    Keys(#[from] KeysError),
     #[error(transparent)]
     Ftp(#[from] FtpError),
     #[error(transparent)]
@@ -109,7 +106,7 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
 
     // Keeping rooms.
     let data = || config.data_dir.clone();
-    std::fs::create_dir_all(data()).map_err(|source| SetupError::DataDir { path: data(), source })?;
+    spool::make_folders(&data()).map_err(|source| SetupError::DataDir { path: data(), source })?;
     let accounts = accounts(&config)?;
     let spool = Spool::open(&config.spool())?;
     let homes = Homes::open(&config.homes())?;
@@ -122,8 +119,6 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
     }
     let logins = Logins::new(accounts.clone());
-    let keys = Keys::open(&config.database(), config.master_key())?;
-    keys.start(Timestamp::from_system(SystemTime::now()))?;
     let intake = Intake::at_most(spool.clone(), homes.clone(), queue.clone(), config.intake_limits(), config.limits.max_queued);
 
     // Carrying.
@@ -160,14 +155,13 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         ftp_max_sessions: config.ftp.max_sessions,
         engine_name: String::from(config.ocr.engine),
     };
-    let deps = crate::http::Deps { ledger: ledger.clone(), logins, accounts: accounts.clone(), keys, vitals: Arc::new(vitals) };
-    let http = Http::bind(&config.http, deps).await?;
+    let http = Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
     let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr(), ftps: ftp.implicit_addr() };
     let certificates = ftp.certificates();
 
-    let retention = config
-        .retention()
-        .map(|ages| Retention::new(ages, config.database(), queue.clone(), ledger.clone(), spool.clone(), intake.clone()));
+    let (ages, database) = (config.retention(), config.database());
+    let retention =
+        Retention::new(ages, database, queue.clone(), ledger.clone(), spool.clone(), intake.clone(), accounts.clone());
 
     let (close_doors, doors) = flag::channel(false);
     let (stop_work, working) = flag::channel(false);
@@ -175,7 +169,7 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
     let (stop_http, showing) = flag::channel(false);
     let grace = config.shutdown_grace.0;
     let ftp = tokio::spawn(ftp.run(raised(doors.clone()), grace));
-    let retention = retention.map(|retention| tokio::spawn(retention.run(raised(doors.clone()))));
+    let retention = tokio::spawn(retention.run(raised(doors.clone())));
     let watch = watch.map(|watch| tokio::spawn(watch.run(raised(doors))));
     let worker = tokio::spawn(worker.run(working, grace));
     let outbox = mailer.map(|mailer| tokio::spawn(Outbox::new(queue.clone(), spool, mailer).run(raised(mailing))));
@@ -208,9 +202,7 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
     if let Some(watch) = watch {
         ended("watch", LAST_WAIT, watch).await;
     }
-    if let Some(retention) = retention {
-        ended("retention", LAST_WAIT, retention).await;
-    }
+    ended("retention", LAST_WAIT, retention).await;
     if let Some(Err(error)) = ended("worker", limit, worker).await {
         return Err(SetupError::Threads(error));
     }

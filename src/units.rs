@@ -14,6 +14,8 @@ pub enum UnitError {
     Size(String),
     #[error("\"{0}\" is not a duration: write numbers with ms, s, m, h, d, as in \"1h30m\"")]
     Duration(String),
+    #[error("\"{0}\" is neither \"keep\" nor an age like \"30d\" nor, for originals, \"after-reading\"")]
+    Retention(String),
 }
 
 /// A number of bytes.
@@ -171,6 +173,49 @@ impl Serialize for Timestamp {
         serializer.collect_str(self)
     }
 }
+
+/// How long something is kept. An age counts from the job's end; none at all is "after-reading".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retention {
+    #[default]
+    Keep,
+    For(Duration),
+}
+
+impl Retention {
+    /// `None`: for ever.
+    #[must_use]
+    pub fn age(self) -> Option<Duration> {
+        match self {
+            Retention::Keep => None,
+            Retention::For(age) => Some(age),
+        }
+    }
+}
+
+impl FromStr for Retention {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        match text {
+            "keep" => Ok(Retention::Keep),
+            "after-reading" => Ok(Retention::For(Duration::ZERO)),
+            age => age.parse::<Span>().map(|span| Retention::For(span.0)).map_err(|_| UnitError::Retention(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Retention::Keep => f.write_str("keep"),
+            Retention::For(Duration::ZERO) => f.write_str("after-reading"),
+            Retention::For(age) => Span(*age).fmt(f),
+        }
+    }
+}
+
+serde_by_text!(Retention);
 
 #[cfg(test)]
 mod tests {

@@ -121,6 +121,9 @@ mod tests {
             certificate_fingerprints: vec![Fingerprint([7; 32])],
             arrival: crate::account::Arrival::Marker,
             duplicates: Some(crate::account::Duplicates::Reuse),
+            keep_originals: Some("after-reading".parse().unwrap()),
+            keep_sidecars: Some("90d".parse().unwrap()),
+            keep_jobs: Some("keep".parse().unwrap()),
             ..named("front-desk")
         };
         accounts.add(&full).unwrap();

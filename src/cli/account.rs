@@ -8,7 +8,7 @@ use crate::account::{
 use crate::accounts::{Accounts, AccountsError, password};
 use crate::config::{AccountsSource, Config};
 use crate::delivery;
-use crate::units::{ByteSize, Timestamp};
+use crate::units::{ByteSize, Retention, Timestamp};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -124,6 +124,15 @@ pub struct SettingArgs {
     /// The same bytes again: read them again, or reuse the first reading
     #[arg(long, value_name = "WHAT")]
     duplicates: Option<Duplicates>,
+    /// How long its uploads are kept once read: keep, an age like 30d, or after-reading (the text is kept, the image is not)
+    #[arg(long, value_name = "AGE")]
+    keep_originals: Option<Retention>,
+    /// How long their sidecars are kept: keep, or an age
+    #[arg(long, value_name = "AGE")]
+    keep_sidecars: Option<Retention>,
+    /// How long its jobs are told of: keep, or an age
+    #[arg(long, value_name = "AGE")]
+    keep_jobs: Option<Retention>,
 }
 
 /// Settings that can be absent.
@@ -139,6 +148,9 @@ enum Clearable {
     CertificateFingerprints,
     Arrival,
     Duplicates,
+    KeepOriginals,
+    KeepSidecars,
+    KeepJobs,
 }
 
 /// No longer password is checked: hashing is work for the length.
@@ -187,6 +199,9 @@ impl SettingArgs {
         }
         account.arrival = self.arrival.unwrap_or(account.arrival);
         account.duplicates = self.duplicates.or(account.duplicates);
+        account.keep_originals = self.keep_originals.or(account.keep_originals);
+        account.keep_sidecars = self.keep_sidecars.or(account.keep_sidecars);
+        account.keep_jobs = self.keep_jobs.or(account.keep_jobs);
     }
 
     fn is_empty(&self) -> bool {
@@ -205,6 +220,9 @@ impl SettingArgs {
             && self.priority.is_none()
             && self.arrival.is_none()
             && self.duplicates.is_none()
+            && self.keep_originals.is_none()
+            && self.keep_sidecars.is_none()
+            && self.keep_jobs.is_none()
     }
 }
 
@@ -291,6 +309,9 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
             Clearable::CertificateFingerprints => account.certificate_fingerprints.clear(),
             Clearable::Arrival => account.arrival = Arrival::default(),
             Clearable::Duplicates => account.duplicates = None,
+            Clearable::KeepOriginals => account.keep_originals = None,
+            Clearable::KeepSidecars => account.keep_sidecars = None,
+            Clearable::KeepJobs => account.keep_jobs = None,
         }
     }
     args.settings.apply(&mut account);
@@ -318,7 +339,7 @@ fn open(config: &Config) -> anyhow::Result<Accounts> {
         AccountsSource::Toml => Ok(Accounts::toml(&config.accounts.file)?),
         AccountsSource::Sqlite => {
             let folder = &config.data_dir;
-            std::fs::create_dir_all(folder).with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
+            crate::spool::make_folders(folder).with_context(|| format!("the data folder {} cannot be made", folder.display()))?;
             Ok(Accounts::sqlite(&config.database())?)
         }
     }
@@ -401,6 +422,9 @@ fn to_json(account: &Account) -> Value {
         "priority": account.priority,
         "arrival": account.arrival,
         "duplicates": account.duplicates,
+        "keep_originals": account.keep_originals,
+        "keep_sidecars": account.keep_sidecars,
+        "keep_jobs": account.keep_jobs,
         "created_at": account.created_at,
     })
 }

@@ -9,7 +9,7 @@
 //! at its default, which a test holds.
 
 use crate::units::Span;
-use crate::{delivery, document, ftp, http, intake, job, keys, ocr, upkeep, watch};
+use crate::{delivery, document, ftp, http, intake, job, ocr, upkeep, watch};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Duration;
 mod sections;
 mod source;
 
-pub use sections::{AccountsSettings, AccountsSource, LimitsSettings, Retention, RetentionSettings, RetrySettings};
+pub use sections::{AccountsSettings, AccountsSource, LimitsSettings, RetentionSettings, RetrySettings};
 pub use source::{ConfigError, Known, variable};
 
 /// The file format that this version reads.
@@ -28,9 +28,6 @@ pub const DEFAULT_FILES: [&str; 2] = ["config/inkport.toml", "/etc/inkport/inkpo
 
 /// The systemd credential that holds the relay's password, where `mail.password-file` names none.
 const MAIL_CREDENTIAL: &str = "mail-password";
-
-/// The systemd credential that holds the master key, where `http.master-key-file` names none.
-const MASTER_KEY_CREDENTIAL: &str = "master-key";
 
 /// Everything that can be set. Absent keys have their defaults; absent optional sections are off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,7 +129,6 @@ impl Config {
             implicit_listen: Some(([127, 0, 0, 1], 990).into()),
             client_ca: Some("/etc/inkport/client-ca.pem".into()),
         });
-        config.http.master_key_file = Some("/etc/inkport/master-key".into());
         config.mail = Some(delivery::Settings { password_file: Some("/etc/inkport/mail-password".into()), ..Default::default() });
         config
     }
@@ -189,13 +185,8 @@ impl Config {
         if let Some(tls) = &mut self.ftp.tls {
             paths.extend([&mut tls.certificate, &mut tls.private_key, &mut tls.client_ca].into_iter().flatten());
         }
-        let credential = |name: &str| credentials.map(|folder| folder.join(name)).filter(|path| path.is_file());
-        if self.http.master_key_file.is_none() {
-            self.http.master_key_file = credential(MASTER_KEY_CREDENTIAL);
-        }
-        paths.extend(self.http.master_key_file.as_mut());
         if let Some(mail) = &mut self.mail {
-            let credential = credential(MAIL_CREDENTIAL);
+            let credential = credentials.map(|folder| folder.join(MAIL_CREDENTIAL)).filter(|path| path.is_file());
             if mail.password_file.is_none() {
                 mail.password_file = credential;
             }
@@ -213,15 +204,6 @@ impl Config {
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.data_dir.join("inkport.db")
-    }
-
-    /// What seals the secrets of signing keys.
-    #[must_use]
-    pub fn master_key(&self) -> keys::MasterKeySource {
-        match &self.http.master_key_file {
-            Some(path) => keys::MasterKeySource::File(path.clone()),
-            None => keys::MasterKeySource::Made(self.data_dir.join("master.key")),
-        }
     }
 
     /// Accepted bytes.
@@ -248,12 +230,11 @@ impl Config {
         document::Limits { max_pixels: self.limits.max_pixels, max_pages: self.limits.max_pages }
     }
 
-    /// `[retention]` as upkeep wants it; `None` where everything is kept.
+    /// `[retention]` as upkeep wants it, for accounts that do not say it themselves.
     #[must_use]
-    pub fn retention(&self) -> Option<upkeep::retention::Ages> {
+    pub fn retention(&self) -> upkeep::retention::Ages {
         let RetentionSettings { originals, sidecars, jobs } = &self.retention;
-        let ages = upkeep::retention::Ages { originals: originals.age(), sidecars: sidecars.age(), jobs: jobs.age() };
-        (ages != upkeep::retention::Ages::default()).then_some(ages)
+        upkeep::retention::Ages { originals: originals.age(), sidecars: sidecars.age(), jobs: jobs.age() }
     }
 
     /// `[retry]` as the state machine wants it.

@@ -1,11 +1,9 @@
 //! The sections that belong to no single room: accounts' source, limits, retry, retention.
 
 use crate::account::Duplicates;
-use crate::units::{ByteSize, Span};
+use crate::units::{ByteSize, Retention, Span};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 /// `[accounts]`
@@ -101,48 +99,3 @@ pub struct RetentionSettings {
     /// Rows: what `jobs list` tells.
     pub jobs: Retention,
 }
-
-/// How long. An age counts from the job's end; none at all is "after-reading".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Retention {
-    #[default]
-    Keep,
-    For(Duration),
-}
-
-impl Retention {
-    /// `None`: for ever.
-    #[must_use]
-    pub fn age(self) -> Option<Duration> {
-        match self {
-            Retention::Keep => None,
-            Retention::For(age) => Some(age),
-        }
-    }
-}
-
-impl FromStr for Retention {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "keep" => Ok(Retention::Keep),
-            "after-reading" => Ok(Retention::For(Duration::ZERO)),
-            age => age.parse::<Span>().map(|span| Retention::For(span.0)).map_err(|_| {
-                format!("\"{text}\" is neither \"keep\" nor an age like \"30d\" nor, for originals, \"after-reading\"")
-            }),
-        }
-    }
-}
-
-impl fmt::Display for Retention {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Retention::Keep => f.write_str("keep"),
-            Retention::For(Duration::ZERO) => f.write_str("after-reading"),
-            Retention::For(age) => Span(*age).fmt(f),
-        }
-    }
-}
-
-crate::units::serde_by_text!(Retention);

@@ -5,6 +5,7 @@ use super::rows::{self, JOB_COLUMNS, job_from_row};
 use super::sqlite::{SqliteLedger, SqliteQueue};
 use super::writer::Lock;
 use super::{QueueError, sqlite};
+use crate::account::AccountName;
 use crate::database;
 use crate::job::{FileIdentity, Job, JobId, SpoolKey};
 use crate::units::Timestamp;
@@ -49,6 +50,26 @@ pub enum Part {
     Sidecars,
     /// The row itself, of which the original is removed already.
     Row,
+}
+
+/// From one account to the next, by the index: not by a look at a million jobs.
+pub(super) const ACCOUNTS: &str = "WITH RECURSIVE known (account) AS (
+         SELECT min(account) FROM jobs
+         UNION ALL SELECT (SELECT min(account) FROM jobs WHERE account > known.account) FROM known WHERE account IS NOT NULL)
+     SELECT account FROM known WHERE account IS NOT NULL";
+
+/// Which rows' parts may go: before ?1, after (?2, ?3), done ones only if ?4, of account ?5. Each part has an index that
+/// its condition finds.
+pub(super) fn old(part: Part) -> String {
+    let part = match part {
+        Part::Original => "original_removed_at IS NULL",
+        Part::Sidecars => "sidecars_removed_at IS NULL",
+        Part::Row => "original_removed_at IS NOT NULL",
+    };
+    format!(
+        "account = ?5 AND finished_at IS NOT NULL AND {part} AND finished_at <= ?1
+           AND (finished_at, id) > (?2, ?3) AND (state = 'done' OR NOT ?4) AND NOT {OPEN_MAIL} ORDER BY finished_at, id"
+    )
 }
 
 const OPEN_MAIL: &str = "EXISTS (SELECT 1 FROM deliveries WHERE job = jobs.id AND deliveries.state IN ('scheduled', 'deferred'))";
@@ -96,23 +117,29 @@ impl SqliteLedger {
         self.read(|connection| page(connection, "id > ?1 ORDER BY id", &[&after]))
     }
 
-    /// Jobs that ended before `before`, of which `part` is still there and all mail has left or bounced; those
-    /// that follow `after`, by their end. `only_done`: not those that were rejected or died.
-    pub fn ended(&self, part: Part, before: Timestamp, only_done: bool, after: Option<&Kept>) -> Result<Vec<Kept>, QueueError> {
-        let (index, part) = match part {
-            Part::Original => ("jobs_originals", "original_removed_at IS NULL"),
-            Part::Sidecars => ("jobs_sidecars", "sidecars_removed_at IS NULL"),
-            Part::Row => ("jobs_forgotten", "original_removed_at IS NOT NULL"),
-        };
+    /// Every account that has jobs, whether or not there is such an account any more.
+    pub fn accounts(&self) -> Result<Vec<AccountName>, QueueError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached(ACCOUNTS)?;
+            let names = statement.query_map([], |row| rows::parsed(0, &row.get::<_, String>(0)?, |name| name.parse().ok()))?;
+            Ok(names.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// The account's jobs that ended before `before`, of which `part` is still there and all mail has left or
+    /// bounced; those that follow `after`, by their end. `only_done`: not those that were rejected or died.
+    pub fn ended(
+        &self,
+        account: &AccountName,
+        part: Part,
+        before: Timestamp,
+        only_done: bool,
+        after: Option<&Kept>,
+    ) -> Result<Vec<Kept>, QueueError> {
         let (at, id) = after.map_or((i64::MIN, String::new()), |kept| {
             (kept.job.finished_at.map_or(i64::MIN, |at| at.0), kept.job.id.to_string())
         });
-        // The index is meant to be found by its condition; its name is for who reads a query plan.
-        let condition = format!(
-            "finished_at IS NOT NULL AND {part} /* {index} */ AND finished_at <= ?1 AND (finished_at, id) > (?2, ?3)
-               AND (state = 'done' OR NOT ?4) AND NOT {OPEN_MAIL} ORDER BY finished_at, id"
-        );
-        self.read(|connection| page(connection, &condition, &[&before.0, &at, &id, &only_done]))
+        self.read(|connection| page(connection, &old(part), &[&before.0, &at, &id, &only_done, &account.as_str()]))
     }
 
     /// Whether bytes in the spool are wanted by a job other than `but`, or by a mail that may still be sent.

@@ -6,6 +6,7 @@
 //! into a backup's own folder, and with `--repair`, which holds the daemon's lock.
 
 use crate::account::{Account, AccountName, Output};
+use crate::accounts::AccountsError;
 use crate::database::DatabaseError;
 use crate::homes::HomeError;
 use crate::intake::IntakeError;
@@ -43,6 +44,8 @@ pub enum UpkeepError {
     Home(#[from] HomeError),
     #[error(transparent)]
     Intake(#[from] IntakeError),
+    #[error(transparent)]
+    Accounts(#[from] AccountsError),
     #[error("the work ended in a panic: {0}")]
     Panicked(String),
 }

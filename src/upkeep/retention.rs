@@ -1,5 +1,5 @@
 //! Removes what has been kept for long enough: originals, sidecars, rows, each by its age since the
-//! job's end. "Keep the text, not the image" is an age of nothing for originals.
+//! job's end, for all accounts or for one. "Keep the text, not the image" is an age of nothing for originals.
 //!
 //! Nothing goes before its job has ended and every mail about it has left or bounced. A file that its
 //! client has changed meanwhile is not ours to remove. Without an age at all, originals of jobs that could
@@ -8,13 +8,17 @@
 //! and nobody who is just being taken in wants them.
 
 use super::{Quiet, UpkeepError};
+use crate::account::{Account, AccountName};
+use crate::accounts::Accounts;
+use crate::crashpoint;
 use crate::intake::Intake;
 use crate::job::SpoolKey;
 use crate::queue::keeping::{Kept, Part};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::sidecar::names;
 use crate::spool::Spool;
-use crate::units::Timestamp;
+use crate::units::{self, Timestamp};
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -27,11 +31,26 @@ pub struct Ages {
     pub jobs: Option<Duration>,
 }
 
+impl Ages {
+    /// What the account says itself, else what is said for all.
+    #[must_use]
+    pub fn of(self, account: &Account) -> Self {
+        let or = |own: Option<units::Retention>, all| own.map_or(all, units::Retention::age);
+        Ages {
+            originals: or(account.keep_originals, self.originals),
+            sidecars: or(account.keep_sidecars, self.sidecars),
+            jobs: or(account.keep_jobs, self.jobs),
+        }
+    }
+}
+
 /// Bytes that somebody kept within this time are left: far longer than an upload or a mail takes from the
 /// spool to its row.
 const MARGIN: Duration = Duration::from_secs(600);
 /// From one round to the next.
 const ROUND: Duration = Duration::from_secs(60);
+/// In a test that has no minute.
+const HURRIED_ROUND: Duration = Duration::from_millis(300);
 /// A sidecar is written before its job's end; clocks and file systems are not that exact.
 const AFTER_THE_END: Duration = Duration::from_secs(2);
 
@@ -53,12 +72,23 @@ pub struct Retention {
     ledger: SqliteLedger,
     spool: Spool,
     intake: Intake,
+    accounts: Accounts,
 }
 
 impl Retention {
+    /// `ages` is for accounts that do not say it themselves, and for those that are gone.
     #[must_use]
-    pub fn new(ages: Ages, database: PathBuf, queue: SqliteQueue, ledger: SqliteLedger, spool: Spool, intake: Intake) -> Self {
-        Retention { ages, margin: MARGIN, database, queue, ledger, spool, intake }
+    pub fn new(
+        ages: Ages,
+        database: PathBuf,
+        queue: SqliteQueue,
+        ledger: SqliteLedger,
+        spool: Spool,
+        intake: Intake,
+        accounts: Accounts,
+    ) -> Self {
+        let margin = if crashpoint::hurry() { Duration::ZERO } else { MARGIN };
+        Retention { ages, margin, database, queue, ledger, spool, intake, accounts }
     }
 
     /// A round a minute until `shutdown`.
@@ -67,7 +97,7 @@ impl Retention {
         loop {
             tokio::select! {
                 () = &mut shutdown => return,
-                () = tokio::time::sleep(ROUND) => {}
+                () = tokio::time::sleep(if crashpoint::hurry() { HURRIED_ROUND } else { ROUND }) => {}
             }
             tokio::select! {
                 // Whatever is half done, the next round does.
@@ -88,27 +118,55 @@ impl Retention {
         let database = self.database.clone();
         let Some(_quiet) = self.blocking(move |_| Quiet::alone(&database)).await? else { return Ok(Removed::default()) };
         let mut removed = Removed::default();
-        // A sidecar whose name is one only beside its file must go before that file does.
-        if let Some(age) = self.ages.sidecars {
-            removed.sidecars = self.walk(Part::Sidecars, age, now).await?;
+        for (account, ages) in self.of_each_account().await? {
+            // A sidecar whose name is one only beside its file must go before that file does.
+            if let Some(age) = ages.sidecars {
+                removed.sidecars += self.walk(&account, Part::Sidecars, age, now).await?;
+            }
+            if let Some(age) = ages.originals {
+                removed.originals += self.walk(&account, Part::Original, age, now).await?;
+            }
+            if let Some(age) = ages.jobs {
+                removed.jobs += self.walk(&account, Part::Row, age, now).await?;
+            }
         }
-        if let Some(age) = self.ages.originals {
-            removed.originals = self.walk(Part::Original, age, now).await?;
-        }
-        if let Some(age) = self.ages.jobs {
-            removed.jobs = self.walk(Part::Row, age, now).await?;
+        if removed.jobs > 0 {
             self.queue.shrink().await?;
         }
         Ok(removed)
     }
 
-    async fn walk(&self, part: Part, age: Duration, now: Timestamp) -> Result<usize, UpkeepError> {
+    /// Of whom anything may go.
+    async fn of_each_account(&self) -> Result<Vec<(AccountName, Ages)>, UpkeepError> {
+        let (all, accounts) = (self.ages, self.accounts.clone());
+        self.blocking(move |(ledger, _)| {
+            let own: HashMap<AccountName, Ages> = accounts
+                .list()?
+                .into_iter()
+                .map(|account| (account.name.clone(), all.of(&account)))
+                .filter(|(_, ages)| *ages != all)
+                .collect();
+            if own.is_empty() && all == Ages::default() {
+                return Ok(Vec::new());
+            }
+            let known = ledger.accounts()?.into_iter();
+            Ok(known
+                .map(|account| {
+                    let ages = own.get(&account).copied().unwrap_or(all);
+                    (account, ages)
+                })
+                .collect())
+        })
+        .await
+    }
+
+    async fn walk(&self, account: &AccountName, part: Part, age: Duration, now: Timestamp) -> Result<usize, UpkeepError> {
         let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let (before, only_done) = (Timestamp(now.0.saturating_sub(age)), age == 0);
         let (mut after, mut count) = (None, 0);
         loop {
-            let from = after.clone();
-            let page = self.blocking(move |this| Ok(this.0.ended(part, before, only_done, from.as_ref())?)).await?;
+            let (from, account) = (after.clone(), account.clone());
+            let page = self.blocking(move |this| Ok(this.0.ended(&account, part, before, only_done, from.as_ref())?)).await?;
             let Some(last) = page.last() else { return Ok(count) };
             after = Some(last.clone());
             let mut gone = Vec::new();
@@ -124,6 +182,7 @@ impl Retention {
             }
             count += gone.len();
             self.queue.removed(part, gone, now).await?;
+            crashpoint::here("retention-noted");
         }
     }
 
@@ -138,8 +197,10 @@ impl Retention {
         if !self.bytes(job.spool, Some(job.id)).await? {
             return Ok(false);
         }
+        crashpoint::here("retention-bytes");
         let known = kept.clone();
         self.intake.remove_original(&job.account, &job.path, move |found| known.is_of(found)).await?;
+        crashpoint::here("retention-file");
         Ok(true)
     }
 
@@ -148,6 +209,7 @@ impl Retention {
         if kept.is_newest {
             let ended = job.finished_at.unwrap_or(job.received_at).after(AFTER_THE_END);
             self.intake.remove_sidecars(&job.account, &job.path, ended).await?;
+            crashpoint::here("retention-sidecars");
         }
         self.attachments(kept).await
     }
@@ -207,6 +269,7 @@ mod tests {
         dir: tempfile::TempDir,
         retention: Retention,
         end: Timestamp,
+        account: &'static str,
     }
 
     fn house(ages: Ages) -> House {
@@ -218,10 +281,12 @@ mod tests {
         let ledger = SqliteLedger::open(&database).unwrap();
         let spool = Spool::open(&dir.path().join("spool")).unwrap();
         let intake = Intake::new(spool.clone(), homes, queue.clone(), Limits { max_upload: 1000, min_free_space: 0 });
-        let retention = Retention { margin: Duration::ZERO, ..Retention::new(ages, database, queue, ledger, spool, intake) };
+        let accounts = Accounts::sqlite(&database).unwrap();
+        let retention =
+            Retention { margin: Duration::ZERO, ..Retention::new(ages, database, queue, ledger, spool, intake, accounts) };
         // Later than anything that a test receives.
         let end = Timestamp::from_system(SystemTime::now()).after(Duration::from_secs(60));
-        House { dir, retention, end }
+        House { dir, retention, end, account: "alice" }
     }
 
     impl House {
@@ -229,7 +294,8 @@ mod tests {
             let mut staging = self.retention.intake.begin().unwrap();
             staging.write_all(bytes).unwrap();
             let path = VirtualPath::new(name).unwrap();
-            let upload = Upload { account: "alice".parse().unwrap(), path, staged: staging.finish().unwrap(), door: Door::Ftp };
+            let upload =
+                Upload { account: self.account.parse().unwrap(), path, staged: staging.finish().unwrap(), door: Door::Ftp };
             match self.retention.intake.accept(upload).await.unwrap() {
                 Accepted::Job(id) => id,
                 other => panic!("{other:?}"),
@@ -251,7 +317,7 @@ mod tests {
         }
 
         fn file(&self, name: &str) -> PathBuf {
-            self.dir.path().join("homes/alice").join(name)
+            self.dir.path().join("homes").join(self.account).join(name)
         }
 
         fn there(&self, names: &[&str]) -> Vec<bool> {
@@ -284,6 +350,47 @@ mod tests {
         assert_eq!(house.round(DAY * 1000).await, (0, 0, 0));
         assert_eq!(house.retention.ledger.counts().unwrap().done, 2);
         assert!(house.retention.ledger.show(waiting).unwrap().is_some());
+    }
+
+    /// One keeps the text and not the image, one keeps everything, one is gone, one has nothing of its own.
+    #[tokio::test]
+    async fn accounts_have_ages_of_their_own() {
+        let mut house = house(Ages { originals: Some(DAY * 2), sidecars: None, jobs: Some(DAY * 3) });
+        let accounts = house.retention.accounts.clone();
+        let add = |name: &str, set: &dyn Fn(&mut Account)| {
+            let mut account = Account::new(name.parse().unwrap());
+            set(&mut account);
+            accounts.add(&account).unwrap();
+        };
+        let age = |age: Duration| Some(units::Retention::For(age));
+        add("alice", &|_| {});
+        add("text", &|account| account.keep_originals = age(Duration::ZERO));
+        add("short", &|account| (account.keep_sidecars, account.keep_jobs) = (age(DAY), age(DAY)));
+        add("all", &|account| {
+            (account.keep_originals, account.keep_jobs) = (Some(units::Retention::Keep), Some(units::Retention::Keep))
+        });
+        let names = ["alice", "text", "short", "all", "gone"];
+        for name in names {
+            house.account = name;
+            fs::create_dir_all(house.dir.path().join("homes").join(name)).unwrap();
+            house.ended("a.jpg", name.as_bytes(), Outcome::Done, false).await;
+        }
+        let there = |house: &mut House| {
+            names.map(|name| {
+                house.account = name;
+                let found = house.there(&["a.jpg", "a.jpg.txt"]);
+                (found[0], found[1])
+            })
+        };
+        let jobs = |house: &House| house.retention.ledger.counts().unwrap().done;
+        assert_eq!(house.round(Duration::ZERO).await, (1, 0, 0));
+        assert_eq!(there(&mut house), [(true, true), (false, true), (true, true), (true, true), (true, true)]);
+        assert_eq!(house.round(DAY).await, (0, 1, 0), "its row waits for its original");
+        assert_eq!(there(&mut house)[2], (true, false));
+        assert_eq!(house.round(DAY * 2).await, (3, 0, 1));
+        assert_eq!(house.round(DAY * 3).await, (0, 0, 3));
+        assert_eq!(there(&mut house), [(false, true), (false, true), (false, false), (true, true), (false, true)]);
+        assert_eq!((house.round(DAY * 1000).await, jobs(&house)), ((0, 0, 0), 1));
     }
 
     #[tokio::test]

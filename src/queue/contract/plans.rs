@@ -37,6 +37,13 @@ async fn claims_look_at_unfinished_jobs_only() {
         let plan = plan(query);
         assert!(!plan.contains("TEMP B-TREE") && (!plan.contains("SCAN") || query == &lists[0]), "{query}: {plan}");
     }
+    // Retention, once a minute for each account.
+    use crate::queue::keeping::{ACCOUNTS, Part, old};
+    assert!(!plan(ACCOUNTS).contains("SCAN jobs"), "{}", plan(ACCOUNTS));
+    for (part, index) in [(Part::Original, "jobs_originals"), (Part::Sidecars, "jobs_sidecars"), (Part::Row, "jobs_forgotten")] {
+        let plan = plan(&format!("SELECT id FROM jobs WHERE {}", old(part)));
+        assert!(plan.contains(index) && !plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{plan}");
+    }
     // In the order of turns, those who wait only, until one has a job due: a claim seldom sees a second.
     assert_eq!(plan(crate::queue::turns::WAITING), "SCAN turns USING INDEX turns_waiting");
     for (query, index) in [
