@@ -27,7 +27,7 @@ demo: build ## read real pages over FTP and show what comes out
 
 test: setup-tests ## every test
 	$(CARGO) test --locked --no-fail-fast
-	$(CARGO) test --locked --features crash-points --test crash_points
+	$(CARGO) test --locked --features crash-points --test crash_points --test disk
 
 lint: setup-tests ## format, clippy, licences: warnings are errors
 	$(CARGO) fmt --check
@@ -51,15 +51,18 @@ bench-accuracy: build ## how well pages are read (needs documents with ground tr
 
 FUZZ_SECONDS ?= 600
 
-fuzz: setup-crate ## throw hostile clients, damaged documents and a million mutated requests at it for FUZZ_SECONDS (600)
+fuzz: setup-crate ## throw hostile clients and damaged documents at it for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test ftp_fuzz --test fuzz_documents -- --ignored
-	$(CARGO) test --locked --lib mutated_requests -- --ignored --nocapture
 
 SOAK_KILLS ?= 200
 SOAK_SECONDS ?= 3600
 
-soak: setup-tests ## kill -9 the daemon SOAK_KILLS (200) times under load, and count (SOAK_SECONDS at most)
+SOAK_CUTS ?= 200
+
+soak: setup-tests ## SOAK_KILLS (200) times kill -9 under load (SOAK_SECONDS at most), SOAK_CUTS (200) power cuts, each write failing in each way, a poisoned document's neighbours
 	SOAK_KILLS=$(SOAK_KILLS) SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --test soak -- --ignored --nocapture
+	SOAK_CUTS=$(SOAK_CUTS) $(CARGO) test --locked --features crash-points --test disk -- --ignored --nocapture --test-threads 1
+	$(CARGO) test --locked --test wall -- --ignored --nocapture
 
 pyftpdlib-expected: setup-tests ## write the list of pyftpdlib's tests that fail anew
 	PYFTPDLIB_REFRESH=1 $(CARGO) test --locked --test ftp_pyftpdlib
