@@ -51,8 +51,9 @@ bench-accuracy: build ## how well pages are read (needs documents with ground tr
 
 FUZZ_SECONDS ?= 600
 
-fuzz: setup-crate ## throw hostile clients and damaged documents at it for FUZZ_SECONDS (600)
+fuzz: setup-crate ## throw hostile clients, damaged documents and a million mutated requests at it for FUZZ_SECONDS (600)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test ftp_fuzz --test fuzz_documents -- --ignored
+	$(CARGO) test --locked --lib mutated_requests -- --ignored --nocapture
 
 SOAK_KILLS ?= 200
 SOAK_SECONDS ?= 3600

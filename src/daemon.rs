@@ -23,6 +23,7 @@ use crate::ftp::{Certificates, Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
 use crate::http::{Facts, Http, HttpError, Part, Vitals};
 use crate::intake::Intake;
+use crate::keys::{Keys, KeysError};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{QueueError, WithoutHolder};
 use crate::spool::{self, Spool, SpoolError};
@@ -59,6 +60,8 @@ pub enum SetupError {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     #[error(transparent)]
     Ftp(#[from] FtpError),
     #[error(transparent)]
@@ -119,6 +122,8 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         tracing::info!(files = swept, "unfinished uploads of the last run were removed; none of them was acknowledged");
     }
     let logins = Logins::new(accounts.clone());
+    let keys = Keys::open(&config.database(), config.master_key())?;
+    keys.start(Timestamp::from_system(SystemTime::now()))?;
     let intake = Intake::at_most(spool.clone(), homes.clone(), queue.clone(), config.intake_limits(), config.limits.max_queued);
 
     // Carrying.
@@ -155,7 +160,8 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         ftp_max_sessions: config.ftp.max_sessions,
         engine_name: String::from(config.ocr.engine),
     };
-    let http = Http::bind(&config.http, crate::http::Deps { ledger: ledger.clone(), logins, vitals: Arc::new(vitals) }).await?;
+    let deps = crate::http::Deps { ledger: ledger.clone(), logins, accounts: accounts.clone(), keys, vitals: Arc::new(vitals) };
+    let http = Http::bind(&config.http, deps).await?;
     let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr(), ftps: ftp.implicit_addr() };
     let certificates = ftp.certificates();
 

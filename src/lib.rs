@@ -35,6 +35,7 @@
 //! | 5 | [`accounts`] | accounts in SQLite or TOML |
 //! | 6 | [`intake`] | the only way in: upload to spool to queue |
 //! | 6 | [`worker`] | claim, read, publish, settle |
+//! | 6 | [`keys`] | keys of the HTTP side, the signatures and rates of requests, pages charged in a day |
 //! | 6 | [`delivery`] | the outbox loop and mail |
 //! | 7 | [`upkeep`] | backup, the proof that rows and bytes belong together, retention |
 //! | 7 | [`ftp`], [`watch`], [`http`] | the doors |
@@ -69,6 +70,7 @@ pub mod accounts;
 pub mod intake;
 pub mod worker;
 pub mod delivery;
+pub mod keys;
 pub mod upkeep;
 pub mod ftp;
 pub mod watch;

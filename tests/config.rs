@@ -20,7 +20,7 @@ fn with_variables(text: &str, variables: &[(&str, &str)]) -> Result<Config, Conf
     Config::parse(Path::new("inkport.toml"), text, &variables)
 }
 
-/// The shipped file with its optional sections no longer commented out.
+/// The shipped file with its optional sections and keys no longer commented out.
 fn shipped_in_full() -> String {
     let mut uncommenting = false;
     let mut full = String::new();
@@ -31,7 +31,8 @@ fn shipped_in_full() -> String {
         } else if bare.is_empty() {
             uncommenting = false;
         }
-        full.push_str(if uncommenting { bare } else { line });
+        let is_key = bare.split_once(" = ").is_some_and(|(name, _)| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+        full.push_str(if uncommenting || is_key { bare } else { line });
         full.push('\n');
     }
     full

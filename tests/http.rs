@@ -9,6 +9,7 @@ use inkport::http::{Deps, Facts, Http, Part, Settings, StatusAccess, Vitals};
 use inkport::job::delivery::Attempt;
 use inkport::job::state::RetryPolicy;
 use inkport::job::{Door, FileIdentity, JobId, SpoolKey};
+use inkport::keys::{Keys, MasterKeySource};
 use inkport::queue::sqlite::{SqliteLedger, SqliteQueue};
 use inkport::queue::{NewDelivery, NewJob, Outcome, Queue};
 use inkport::units::{ByteSize, Timestamp};
@@ -47,6 +48,10 @@ impl Vitals for Others {
     }
 }
 
+fn keys(database: &std::path::Path) -> Keys {
+    Keys::open(database, MasterKeySource::Made(database.with_file_name("master.key"))).unwrap()
+}
+
 struct Daemon {
     address: SocketAddr,
     queue: SqliteQueue,
@@ -74,7 +79,9 @@ impl Daemon {
         let others = Arc::new(Others { engine: AtomicBool::new(true) });
         let deps = Deps {
             ledger: SqliteLedger::open(&database).unwrap(),
-            logins: Logins::new(accounts),
+            logins: Logins::new(accounts.clone()),
+            accounts,
+            keys: keys(&database),
             vitals: Arc::clone(&others) as Arc<dyn Vitals>,
         };
         let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), status, max_upload: ByteSize(1000), ..Settings::default() };
@@ -293,10 +300,39 @@ async fn a_port_that_is_taken_is_told_by_its_setting() {
     let accounts = Accounts::sqlite(&database).unwrap();
     let deps = Deps {
         ledger: SqliteLedger::open(&database).unwrap(),
-        logins: Logins::new(accounts),
+        logins: Logins::new(accounts.clone()),
+        accounts,
+        keys: keys(&database),
         vitals: Arc::new(Others { engine: AtomicBool::new(true) }),
     };
     let settings = Settings { listen: taken.local_addr().unwrap(), ..Settings::default() };
     let error = Http::bind(&settings, deps).await.err().unwrap().to_string();
     assert!(error.contains("http.listen") && error.contains(&settings.listen.to_string()), "{error}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_or_never_ends_is_cut_off() {
+    let daemon = Daemon::start(StatusAccess::Public).await;
+    let large = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Large: {}\r\n\r\n", "x".repeat(256 << 10));
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+    // The rest of it may meet a closed connection.
+    let _ = stream.write_all(large.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+
+    // A slow loris: a byte now and then, for ever. It is cut off while it still writes.
+    let mut stream = TcpStream::connect(daemon.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    let dripping = tokio::spawn(async move {
+        while write.write_all(b"X-A: b\r\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(120), read.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "it was never cut off");
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+    dripping.abort();
 }

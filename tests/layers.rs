@@ -23,6 +23,7 @@ const RANKS: &[(&str, u32)] = &[
     ("intake", 6),
     ("worker", 6),
     ("delivery", 6),
+    ("keys", 6),
     ("upkeep", 7),
     ("ftp", 7),
     ("watch", 7),

@@ -8,6 +8,7 @@ use crate::accounts::Accounts;
 use crate::config::{AccountsSource, Config};
 use crate::delivery::Mailer;
 use crate::ftp::{FtpError, Require};
+use crate::keys::{MasterKey, MasterKeySource};
 use crate::models::{Installed, Manifest};
 use crate::queue::JobLedger as _;
 use crate::queue::sqlite::SqliteLedger;
@@ -52,6 +53,7 @@ fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
         ("ftp", ftp_ports(config)),
         ("ftp.tls", ftp_tls(config)),
         ("http", http(config)),
+        ("keys", keys(config)),
         ("mail", mail(config)),
         ("models", models(config)),
         ("limits", limits(config)),
@@ -112,6 +114,19 @@ fn accounts(config: &Config) -> Finding {
             _ => Finding::Good(format!("{} {place}", list.len())),
         },
         Err(error) => Finding::Bad(chain(&error)),
+    }
+}
+
+fn keys(config: &Config) -> Finding {
+    let source = config.master_key();
+    match &source {
+        MasterKeySource::Made(path) if !path.exists() => {
+            Finding::Good(format!("their master key, {}, is made with the first signing key", path.display()))
+        }
+        MasterKeySource::Made(path) | MasterKeySource::File(path) => match MasterKey::open(&source) {
+            Ok(_) => Finding::Good(format!("their master key is {}", path.display())),
+            Err(error) => Finding::Bad(error.to_string()),
+        },
     }
 }
 

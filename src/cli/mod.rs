@@ -8,6 +8,7 @@ pub mod cert;
 pub mod check_config;
 pub mod engine;
 pub mod jobs;
+pub mod key;
 pub mod models;
 mod print;
 pub mod read;
@@ -44,6 +45,9 @@ pub enum Command {
     /// Who may upload
     #[command(subcommand)]
     Account(account::AccountCommand),
+    /// Who may call the HTTP side
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// What became of the uploads
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
@@ -78,6 +82,7 @@ pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::CheckConfig => check_config::run(&config?),
         Command::Read(args) => read_files(&args, &or_defaults(config)?),
         Command::Account(command) => account::run(&command, &config?),
+        Command::Key(command) => key::run(&command, &config?),
         Command::Jobs(command) => jobs::run(&command, &config?),
         Command::Models(command) => models::run(&command, &or_defaults(config)?),
         Command::Backup(args) => upkeep::backup(&args, &config?),

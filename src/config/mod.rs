@@ -9,7 +9,7 @@
 //! at its default, which a test holds.
 
 use crate::units::Span;
-use crate::{delivery, document, ftp, http, intake, job, ocr, upkeep, watch};
+use crate::{delivery, document, ftp, http, intake, job, keys, ocr, upkeep, watch};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +28,9 @@ pub const DEFAULT_FILES: [&str; 2] = ["config/inkport.toml", "/etc/inkport/inkpo
 
 /// The systemd credential that holds the relay's password, where `mail.password-file` names none.
 const MAIL_CREDENTIAL: &str = "mail-password";
+
+/// The systemd credential that holds the master key, where `http.master-key-file` names none.
+const MASTER_KEY_CREDENTIAL: &str = "master-key";
 
 /// Everything that can be set. Absent keys have their defaults; absent optional sections are off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,6 +132,7 @@ impl Config {
             implicit_listen: Some(([127, 0, 0, 1], 990).into()),
             client_ca: Some("/etc/inkport/client-ca.pem".into()),
         });
+        config.http.master_key_file = Some("/etc/inkport/master-key".into());
         config.mail = Some(delivery::Settings { password_file: Some("/etc/inkport/mail-password".into()), ..Default::default() });
         config
     }
@@ -185,8 +189,13 @@ impl Config {
         if let Some(tls) = &mut self.ftp.tls {
             paths.extend([&mut tls.certificate, &mut tls.private_key, &mut tls.client_ca].into_iter().flatten());
         }
+        let credential = |name: &str| credentials.map(|folder| folder.join(name)).filter(|path| path.is_file());
+        if self.http.master_key_file.is_none() {
+            self.http.master_key_file = credential(MASTER_KEY_CREDENTIAL);
+        }
+        paths.extend(self.http.master_key_file.as_mut());
         if let Some(mail) = &mut self.mail {
-            let credential = credentials.map(|folder| folder.join(MAIL_CREDENTIAL)).filter(|path| path.is_file());
+            let credential = credential(MAIL_CREDENTIAL);
             if mail.password_file.is_none() {
                 mail.password_file = credential;
             }
@@ -204,6 +213,15 @@ impl Config {
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.data_dir.join("inkport.db")
+    }
+
+    /// What seals the secrets of signing keys.
+    #[must_use]
+    pub fn master_key(&self) -> keys::MasterKeySource {
+        match &self.http.master_key_file {
+            Some(path) => keys::MasterKeySource::File(path.clone()),
+            None => keys::MasterKeySource::Made(self.data_dir.join("master.key")),
+        }
     }
 
     /// Accepted bytes.
@@ -287,8 +305,11 @@ mod tests {
         std::fs::write(folder.path().join(MAIL_CREDENTIAL), "secret").unwrap();
         let mut config = Config::specimen();
         config.mail.as_mut().unwrap().password_file = None;
+        std::fs::write(folder.path().join(MASTER_KEY_CREDENTIAL), "00").unwrap();
+        config.http.master_key_file = None;
         config.ftp.tls.as_mut().unwrap().private_key = Some("$CREDENTIALS_DIRECTORY/ftp-key".into());
         config.settle(Path::new("/etc/inkport"), Some(folder.path()));
+        assert_eq!(config.master_key(), keys::MasterKeySource::File(folder.path().join(MASTER_KEY_CREDENTIAL)));
         assert_eq!(config.mail.unwrap().password_file, Some(folder.path().join(MAIL_CREDENTIAL)));
         assert_eq!(config.ftp.tls.unwrap().private_key.unwrap(), folder.path().join("ftp-key"));
     }

@@ -1,11 +1,13 @@
 //! The HTTP side: a status page for people, health checks for machines. Apps will come in here too.
 //!
 //! Owns: the listener and its bounds (connections, header time, request time, body size), who may see
-//! the status page, and how an error looks (`application/problem+json`). It reads the queue through
+//! the status page, whose key opens which route and how often ([`caller`]), and how an error looks (`application/problem+json`). It reads the queue through
 //! [`JobLedger`] only and changes nothing. How the engine, the watcher and the disk are it is told through
 //! [`Vitals`], which `daemon` builds: this room knows none of them.
 
+use crate::accounts::Accounts;
 use crate::accounts::password::Logins;
+use crate::keys::Keys;
 use crate::queue::JobLedger;
 use std::future::Future;
 use std::io;
@@ -14,15 +16,23 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 mod auth;
+mod caller;
+mod credentials;
 mod health;
+#[cfg(test)]
+mod gate_tests;
+#[cfg(test)]
+mod mutations;
 mod problem;
 mod router;
 mod server;
 mod settings;
+mod signed;
 mod snapshot;
 mod status;
+mod usage;
 
-pub use settings::{PublicUrl, Settings, StatusAccess};
+pub use settings::{PublicUrl, RateSettings, Settings, StatusAccess, TierSettings, TiersSettings};
 pub use snapshot::{Facts, Part, Vitals};
 
 /// Why the HTTP side did not start.
@@ -40,6 +50,8 @@ pub enum HttpError {
 pub struct Deps<L> {
     pub ledger: L,
     pub logins: Logins,
+    pub accounts: Accounts,
+    pub keys: Keys,
     pub vitals: Arc<dyn Vitals>,
 }
 

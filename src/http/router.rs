@@ -2,10 +2,11 @@
 //! limit, and a problem where a handler panics.
 
 use super::auth::Gate;
+use super::caller::{self, Callers};
 use super::problem::Problem;
 use super::settings::Settings;
 use super::snapshot::Camera;
-use super::{Deps, health, status};
+use super::{Deps, health, status, usage};
 use crate::queue::JobLedger;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -41,9 +42,15 @@ struct Shared<L> {
 
 pub(super) fn router<L: JobLedger>(settings: &Settings, deps: Deps<L>) -> Router {
     let max_body = settings.max_upload.0;
+    let callers = Arc::new(Callers::new(deps.keys, deps.accounts, settings.tiers));
     let shared =
         Arc::new(Shared { camera: Camera::new(deps.ledger, deps.vitals), gate: Gate::new(settings.status, deps.logins) });
+    // Everything here wants a key.
+    let keyed = Router::new()
+        .route("/api/v1/usage", get(usage::usage))
+        .route_layer(middleware::from_fn_with_state(callers, caller::gate));
     Router::new()
+        .merge(keyed)
         .route("/", get(page::<L>))
         .route("/assets/{name}", get(status::asset))
         .route("/healthz", get(async || health::alive()))

@@ -1,6 +1,7 @@
 //! The accept loop: bounded in connections and in the time a client may take to say what it wants,
 //! which axum's own loop is not.
 
+use super::caller::ClientAddress;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -42,8 +43,8 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), stopping.clone());
+            Ok((stream, peer)) => {
+                let connection = connection(stream, ClientAddress(peer.ip()), router.clone(), stopping.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -65,14 +66,15 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stopping: watch::Receiver<()>) {
+async fn connection(stream: TcpStream, peer: ClientAddress, router: Router, mut stopping: watch::Receiver<()>) {
     // Answers are small: waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_AT_MOST);
     let requests = AtomicUsize::new(0);
     let router = TowerToHyperService::new(router);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
         requests.fetch_add(1, Ordering::Relaxed);
         let answer = router.call(request);
         async {

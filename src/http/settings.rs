@@ -1,8 +1,11 @@
 //! `[http]`
 
+use crate::account::Account;
+use crate::keys::rates::Rate;
 use crate::units::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::{fmt, str::FromStr};
 use url::Url;
 
@@ -17,6 +20,10 @@ pub struct Settings {
     pub status: StatusAccess,
     /// Bytes of one request's body.
     pub max_upload: ByteSize,
+    /// Seals the secrets of signing keys: 64 hexadecimal digits. Absent: `<data-dir>/master.key`, made at first need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_key_file: Option<PathBuf>,
+    pub tiers: TiersSettings,
 }
 
 impl Default for Settings {
@@ -26,7 +33,73 @@ impl Default for Settings {
             public_url: "http://127.0.0.1:8080".parse().expect("the default address is well formed"),
             status: StatusAccess::default(),
             max_upload: ByteSize(16 << 20),
+            master_key_file: None,
+            tiers: TiersSettings::default(),
         }
+    }
+}
+
+/// `[http.tiers]`: what accounts may ask of the HTTP side. Everywhere zero is no bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TiersSettings {
+    pub free: TierSettings,
+    pub pro: TierSettings,
+    pub own: TierSettings,
+    /// One address, all its keys together; keys of a tier without a rate are not counted.
+    pub address: RateSettings,
+}
+
+/// `[http.tiers.free]` and its like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TierSettings {
+    /// In a day in UTC, of accounts that say nothing themselves.
+    pub pages_per_day: u32,
+    /// Of one key.
+    pub requests_per_second: u32,
+    /// At once, after a rest.
+    pub burst: u32,
+}
+
+/// `[http.tiers.address]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RateSettings {
+    pub requests_per_second: u32,
+    pub burst: u32,
+}
+
+impl Default for TiersSettings {
+    fn default() -> Self {
+        TiersSettings {
+            free: TierSettings { pages_per_day: 100, requests_per_second: 5, burst: 50 },
+            pro: TierSettings { pages_per_day: 5000, requests_per_second: 50, burst: 500 },
+            own: TierSettings { pages_per_day: 0, requests_per_second: 0, burst: 0 },
+            address: RateSettings { requests_per_second: 100, burst: 1000 },
+        }
+    }
+}
+
+impl TiersSettings {
+    /// The account's tier, and its name.
+    pub(super) fn of(&self, _account: &Account) -> (&'static str, TierSettings) {
+        ("own", self.own)
+    }
+}
+
+impl TierSettings {
+    /// `None`: no bound.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        RateSettings { requests_per_second: self.requests_per_second, burst: self.burst }.rate()
+    }
+}
+
+impl RateSettings {
+    /// `None`: no bound.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        let (per_second, burst) = (f64::from(self.requests_per_second), f64::from(self.burst));
+        (per_second > 0.0).then_some(Rate { per_second, burst })
     }
 }
 
