@@ -283,6 +283,7 @@ fn survives(recorded: &Recorded, cut: PowerCut) -> usize {
 fn cut_the_power(most: usize, seed: u64) {
     let Some(shim) = shim() else { return };
     let recorded = record(shim);
+    is_found_out(&recorded);
     let cuts = recorded.cuts(most, seed);
     let (next, kept) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -306,6 +307,51 @@ fn a_power_cut_takes_nothing_that_was_promised() {
 #[ignore = "long; `make soak` runs it"]
 fn hundreds_of_power_cuts_take_nothing_that_was_promised() {
     cut_the_power(number("SOAK_CUTS", 200) as usize, number("SOAK_SEED", u64::from(std::process::id())));
+}
+
+/// The test of the test: a daemon that forgot one of its fsyncs would break the promise, and be found out.
+fn is_found_out(recorded: &Recorded) {
+    let inode_of = |end: &str| {
+        recorded.steps.iter().find_map(|step| match step {
+            Step::Make { inode, path } | Step::Folder { inode, path } if path.ends_with(end) => Some(*inode),
+            _ => None,
+        })
+    };
+    // As if it were a daemon that never fsyncs these; and what is left right behind the first answer.
+    let without = |forgotten: &dyn Fn(u64) -> bool| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = Disk::empty();
+        for step in &recorded.steps[..=recorded.sent[0].promised_at] {
+            if !matches!(step, Step::Sync { inode, .. } if forgotten(*inode)) {
+                disk.step(step);
+            }
+        }
+        disk.cut(Unsynced::Lost, folder.path());
+        folder
+    };
+    let page = format!("data/homes/{ACCOUNT}/one.pdf");
+    let found = |folder: &tempfile::TempDir| fs::read(folder.path().join(&page)).ok();
+    let jobs = |folder: &tempfile::TempDir| {
+        let connection = rusqlite::Connection::open(folder.path().join("data/inkport.db")).unwrap();
+        connection.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).unwrap_or(0)
+    };
+    let as_it_is = without(&|_| false);
+    assert_eq!((found(&as_it_is), jobs(&as_it_is)), (Some(recorded.sent[0].bytes.clone()), 1));
+    let home = inode_of(&format!("homes/{ACCOUNT}")).unwrap();
+    assert_eq!(found(&without(&|inode| inode == home)), None, "the folder of the upload");
+    let page_itself = recorded.steps.iter().find_map(|step| match step {
+        Step::Make { inode, path } if path.starts_with("data/spool/incoming/") => Some(*inode),
+        _ => None,
+    });
+    assert_eq!(found(&without(&|inode| Some(inode) == page_itself)), Some(Vec::new()), "the upload itself");
+    let homes = inode_of("data/homes").unwrap();
+    assert_eq!(found(&without(&|inode| inode == homes)), None, "the folder of homes");
+    let logs: Vec<u64> = recorded
+        .steps
+        .iter()
+        .filter_map(|step| if let Step::Make { inode, path } = step { path.ends_with("-wal").then_some(*inode) } else { None })
+        .collect();
+    assert_eq!(jobs(&without(&|inode| logs.contains(&inode))), 0, "the database's log");
 }
 
 // -- power cuts on a real file system
