@@ -2,13 +2,15 @@
 //! the password hash. Pure: where accounts are kept is `accounts`' business, when they are checked the
 //! doors'.
 
-use crate::units::{Retention, Timestamp};
+use crate::units::{ByteSize, Day, Retention, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 mod charset;
+mod limits;
 
 pub use charset::Charset;
+pub use limits::{Existing, Network, Permission, Permissions, Quota, Tier};
 
 /// An account's name: 1 to 64 of `a-z 0-9 . _ -`, beginning with a letter or a digit. It is a folder's
 /// name too, so nothing else is let through; capitals are refused rather than folded, because two
@@ -42,6 +44,14 @@ pub enum NameError {
     Duplicates(String),
     #[error("\"{0}\" is not a SHA-256 fingerprint: write its 64 hexadecimal digits, with colons or without")]
     Fingerprint(String),
+    #[error("\"{0}\" is not a permission: use upload, download, list, delete, rename, make-folder, all or drop-box")]
+    Permission(String),
+    #[error("\"{0}\" is nothing to do with a name that is taken: use replace, keep-both or refuse")]
+    Existing(String),
+    #[error("\"{0}\" is not a tier: use free, pro or own")]
+    Tier(String),
+    #[error("\"{0}\" is not a network: write it as in \"10.0.0.0/8\" or \"2001:db8::/32\", or one address")]
+    Network(String),
 }
 
 impl AccountName {
@@ -362,10 +372,13 @@ pub struct Account {
     pub outputs: Vec<Output>,
     /// Bytes in the home, all told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quota: Option<crate::units::ByteSize>,
+    pub quota: Option<ByteSize>,
+    /// Files in the home, sidecars too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota_files: Option<u32>,
     /// Bytes of one upload; the smaller of this and `limits.max-upload` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_upload: Option<crate::units::ByteSize>,
+    pub max_upload: Option<ByteSize>,
     /// Language codes of its documents, most frequent first.
     #[serde(default)]
     pub language: Vec<String>,
@@ -400,6 +413,30 @@ pub struct Account {
     /// What `jobs list` tells; never gone before the original is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_jobs: Option<Retention>,
+    /// What its clients may do.
+    #[serde(default, skip_serializing_if = "Permissions::is_all")]
+    pub permissions: Permissions,
+    /// What becomes of an upload under a name that is taken.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub existing: Existing,
+    /// Where it may come from. Empty: from anywhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<Network>,
+    /// Nothing of it goes over a connection in plain text, be it a password or a page.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub require_tls: bool,
+    /// The last day on which it may come in, in UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Day>,
+    /// Bytes a second that all its transfers share, each way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<ByteSize>,
+    /// FTP sessions at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u32>,
+    /// Whose day's pages it has.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tier: Tier,
     #[serde(skip)]
     pub created_at: Option<Timestamp>,
 }
@@ -451,8 +488,41 @@ impl Account {
             keep_originals: None,
             keep_sidecars: None,
             keep_jobs: None,
+            quota_files: None,
+            permissions: Permissions::ALL,
+            existing: Existing::default(),
+            networks: Vec::new(),
+            require_tls: false,
+            expires: None,
+            bandwidth: None,
+            sessions: None,
+            tier: Tier::default(),
             created_at: None,
         }
+    }
+
+    /// Enabled, and its last day is not over.
+    #[must_use]
+    pub fn may_come_in(&self, now: Timestamp) -> bool {
+        self.enabled && self.expires.is_none_or(|last| Day::of(now) <= last)
+    }
+
+    /// Whether it may come from this address.
+    #[must_use]
+    pub fn may_come_from(&self, address: core::net::IpAddr) -> bool {
+        self.networks.is_empty() || self.networks.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether its clients may do this.
+    #[must_use]
+    pub fn may(&self, permission: Permission) -> bool {
+        self.permissions.allow(permission)
+    }
+
+    /// What its home may hold.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        Quota { bytes: self.quota.map(|size| size.0), files: self.quota_files.map(u64::from) }
     }
 }
 
@@ -468,6 +538,19 @@ mod tests {
         for bad in ["", ".", "..", "-a", "A", "a/b", "a b", "é", &"a".repeat(65)] {
             assert!(bad.parse::<AccountName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_account_comes_in_until_its_last_day_is_over() {
+        let mut account = Account::new("guest".parse().unwrap());
+        let at = |text: &str| Timestamp(text.parse::<i64>().unwrap() * 1000);
+        assert!(account.may_come_in(at("4102444800")));
+        account.expires = Some("2027-01-31".parse().unwrap());
+        assert!(account.may_come_in(at("1801439999")), "the last second of the last day");
+        assert!(!account.may_come_in(at("1801440000")));
+        account.expires = None;
+        account.enabled = false;
+        assert!(!account.may_come_in(at("0")));
     }
 
     #[test]

@@ -15,9 +15,11 @@
 //! jobs under way end or go back to the queue within `shutdown-grace`), then the outbox, then HTTP,
 //! which tells what is going on until the end. The queue's writer goes last, with its last user.
 
+use crate::accounts::bans::Bans;
 use crate::accounts::password::Logins;
 use crate::accounts::{Accounts, AccountsError};
 use crate::config::{AccountsSource, Config};
+use crate::database::DatabaseError;
 use crate::delivery::{Mailer, Outbox, SettingsError};
 use crate::ftp::{Certificates, Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
@@ -60,6 +62,8 @@ pub enum SetupError {
     Queue(#[from] QueueError),
     #[error(transparent)]
     Accounts(#[from] AccountsError),
+    #[error("the list of locks cannot be kept")]
+    Bans(#[from] DatabaseError),
     #[error(transparent)]
     Keys(#[from] KeysError),
     #[error(transparent)]
@@ -145,7 +149,8 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
     let worker = Worker::new(settings, parts, readers).duplicates(config.limits.duplicates);
 
     // Doors: every port is taken before anything runs.
-    let rooms = Rooms { logins: logins.clone(), homes: homes.clone(), intake: intake.clone(), ledger: ledger.clone() };
+    let bans = Bans::open(&config.database()).and_then(|bans| bans.clear().map(|()| bans))?;
+    let rooms = Rooms { logins: logins.clone(), homes: homes.clone(), intake: intake.clone(), ledger: ledger.clone(), bans };
     let ftp = Ftp::bind(config.ftp.clone(), rooms).await?;
     let watch =
         config.watch.enabled.then(|| Watch::new(config.watch, homes.clone(), accounts.clone(), intake.clone(), ledger.clone()));

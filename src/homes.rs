@@ -3,15 +3,15 @@
 //! Every path is walked inside a directory handle (cap-std), so neither `..` nor a symlink reaches
 //! anything outside the home. Files appear by rename of a staged, fsynced file, and the folder is
 //! fsynced before the answer. Written by `intake` (uploads) and `worker::publish` (sidecars) only;
-//! clients' own deletes, renames and folders go through `ftp`.
+//! clients' own deletes, renames and folders come from `ftp`. What changes a home's files goes through
+//! [`changes`], so that quotas need no walk.
 
-use crate::account::{AccountName, VirtualPath};
-use crate::crashpoint;
+use crate::account::{AccountName, Quota, VirtualPath};
 use crate::job::FileIdentity;
 use crate::spool::{self, Staged};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -21,8 +21,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod arrivals;
+mod changes;
+mod usage;
 
 pub use arrivals::Times;
+pub use usage::{Held, Reservation};
 
 /// By what the caller does next.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,12 @@ pub enum HomeError {
     /// The name is taken by a folder, or part of the path is a file, or it leaves the home.
     #[error("{path} cannot hold a file")]
     NotAPlace { path: PathBuf },
+    /// A file of that name is there, and is to stay.
+    #[error("there is a file {path} already")]
+    Taken { path: PathBuf },
+    /// Something must be deleted first.
+    #[error("the account's quota of {} is used up", told(.quota))]
+    OverQuota { quota: Quota },
     #[error("{path} cannot be {doing}")]
     Io {
         path: PathBuf,
@@ -43,6 +52,13 @@ pub enum HomeError {
         #[source]
         source: io::Error,
     },
+}
+
+/// As a person says it.
+fn told(quota: &Quota) -> String {
+    let bytes = quota.bytes.map(|bytes| format!("{bytes} bytes"));
+    let files = quota.files.map(|files| format!("{files} files"));
+    bytes.into_iter().chain(files).collect::<Vec<_>>().join(" or ")
 }
 
 /// Folders below each other that are looked into, and made; a chain that is deeper is nobody's scans.
@@ -53,6 +69,7 @@ pub const DEEPEST: usize = 64;
 pub struct Homes {
     root: Arc<Path>,
     dir: Arc<Dir>,
+    usage: Arc<usage::Usage>,
 }
 
 impl Homes {
@@ -67,7 +84,7 @@ impl Homes {
             }
         }
         let dir = Dir::open_ambient_dir(root, ambient_authority()).map_err(named("opened"))?;
-        Ok(Homes { root: root.into(), dir: Arc::new(dir) })
+        Ok(Homes { root: root.into(), dir: Arc::new(dir), usage: Arc::default() })
     }
 
     /// The folder of all homes.
@@ -143,27 +160,6 @@ impl Homes {
         self.identity(account, path)
     }
 
-    /// Puts a staged file under its name: replaces a file of that name atomically, fsyncs the folder.
-    /// The folder must exist. Never follows a symlink at the name itself: it is replaced. Answers which
-    /// file it is now: the staged one, unless the home lies on another file system than the spool.
-    pub fn install(&self, account: &AccountName, path: &VirtualPath, staged: Staged) -> Result<FileIdentity, HomeError> {
-        let named = |doing| move |source: io::Error| error(self.shown(account, path), doing, source);
-        let folder = self.folder(account, path).map_err(named("written"))?;
-        let identity = match rustix::fs::renameat(CWD, staged.path(), folder.as_fd(), path.file_name()) {
-            Ok(()) => {
-                let identity = staged.identity();
-                staged.installed();
-                identity
-            }
-            Err(Errno::XDEV) => copy_in(&folder, path.file_name(), &staged).map_err(named("written"))?,
-            Err(errno) => return Err(named("written")(errno.into())),
-        };
-        crashpoint::here("home-renamed");
-        sync(&folder).map_err(named("synced"))?;
-        crashpoint::here("home-synced");
-        Ok(identity)
-    }
-
     /// What an [`install`](Self::install) under this name would replace: `None` if nothing. Fails as the
     /// install would, where the folder is missing or the name is a folder's.
     pub fn would_replace(&self, account: &AccountName, path: &VirtualPath) -> Result<Option<FileIdentity>, HomeError> {
@@ -231,7 +227,7 @@ impl Homes {
         let mut removed = 0;
         for suffix in suffixes {
             let name = format!("{}{suffix}", path.file_name());
-            match folder.remove_file(&name) {
+            match self.unlink(account, &folder, &name) {
                 Ok(()) => removed += 1,
                 Err(source) => match error(self.shown(account, &path.beside(suffix)), "removed", source) {
                     HomeError::Missing { .. } => {}
@@ -347,6 +343,7 @@ fn error(path: PathBuf, doing: &'static str, source: io::Error) -> HomeError {
 mod tests {
     use super::*;
     use crate::spool::Spool;
+    use rustix::fs::CWD;
     use std::io::{Read, Write};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 

@@ -14,7 +14,7 @@
 //! Waiting may be cancelled, working may not: once begun, an upload goes through even if its door
 //! stops listening.
 
-use crate::account::{AccountName, VirtualPath};
+use crate::account::{AccountName, Existing, VirtualPath};
 use crate::crashpoint;
 use crate::homes::{HomeError, Homes};
 use crate::job::{Door, FileIdentity, JobId, SpoolKey};
@@ -30,7 +30,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+mod room;
 mod slots;
+
+pub use room::Room;
 
 /// What may come in. From `[limits]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Upload {
     pub path: VirtualPath,
     pub staged: Staged,
     pub door: Door,
+    /// What the account allows it; asked for by [`Intake::room`] before its first byte came.
+    pub room: Room,
 }
 
 /// What became of an upload.
@@ -74,7 +79,7 @@ pub enum IntakeError {
     /// The disk does not keep up, for now.
     #[error("the disk has not answered for {since}: try again in {again}")]
     Slow { since: Span, again: Span },
-    #[error("the upload is larger than the {limit} bytes allowed by limits.max-upload")]
+    #[error("the upload is larger than the {limit} bytes that are allowed")]
     TooLarge { limit: u64 },
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -328,10 +333,19 @@ impl Inner {
         !in_a_hidden_folder && !names::is_temporary(path.file_name()) && !names::is_sidecar(path.file_name(), &is_beside)
     }
 
-    async fn accept(self: Arc<Self>, upload: Upload) -> Result<Accepted, IntakeError> {
-        self.check_size(upload.staged.bytes())?;
-        let (account, path, door) = (upload.account.clone(), upload.path.clone(), upload.door);
-        let slot = self.slots.enter(&account, &path).await;
+    async fn accept(self: Arc<Self>, mut upload: Upload) -> Result<Accepted, IntakeError> {
+        upload.room.grow_to(upload.staged.bytes())?;
+        let (account, door) = (upload.account.clone(), upload.door);
+        let mut slot = self.slots.enter(&account, &upload.path).await;
+        // Only while a name is looked for: who looks for another of this one waits.
+        let _namesakes = match self.place_beside(&upload).await? {
+            Some((free, its)) => {
+                upload.path = free;
+                Some(std::mem::replace(&mut slot, its))
+            }
+            None => None,
+        };
+        let path = upload.path.clone();
         let inner = Arc::clone(&self);
         let (placed, slot) = blocking(move || Ok((inner.place(upload)?, slot))).await?;
         let Some(Placed { job, replaced }) = placed else { return Ok(Accepted::Stored) };
@@ -361,17 +375,51 @@ impl Inner {
         }
     }
 
+    /// Another name for an upload that is to be kept beside its namesake, and its slot.
+    async fn place_beside(self: &Arc<Self>, upload: &Upload) -> Result<Option<(VirtualPath, Slot)>, IntakeError> {
+        if upload.room.existing != Existing::KeepBoth {
+            return Ok(None);
+        }
+        loop {
+            let (inner, account, path) = (Arc::clone(self), upload.account.clone(), upload.path.clone());
+            let find = move || match inner.homes.identity(&account, &path)? {
+                Some(file) if file.bytes == 0 => Ok(path),
+                _ => Ok(inner.homes.free_path(&account, &path)?),
+            };
+            let free = blocking(find).await?;
+            if free == upload.path {
+                return Ok(None);
+            }
+            // Somebody may be about to upload to this very name: then the next one is looked for.
+            let slot = self.slots.enter(&upload.account, &free).await;
+            let (inner, account, wanted) = (Arc::clone(self), upload.account.clone(), free.clone());
+            if blocking(move || Ok(inner.homes.would_replace(&account, &wanted)?.is_none())).await? {
+                return Ok(Some((free, slot)));
+            }
+        }
+    }
+
     /// Blocking: spool, home, stale sidecars. `None`: it is no document, and is only kept in the home.
     fn place(&self, upload: Upload) -> Result<Option<Placed>, IntakeError> {
-        let Upload { account, path, staged, door } = upload;
+        let Upload { account, path, staged, door, room } = upload;
+        let Room { reservation, existing, .. } = room;
         if !self.is_document(&account, &path) {
-            self.homes.install(&account, &path, staged)?;
+            self.homes.install_upload(&account, &path, staged, reservation, true)?;
             return Ok(None);
         }
         // Before the spool: what is refused must not stay there.
-        let replaced = self.homes.would_replace(&account, &path)?.is_some();
+        let found = self.homes.would_replace(&account, &path)?;
+        let replaced = found.is_some();
+        // A probe that a device left is nobody's document.
+        let replace = existing == Existing::Replace || found.is_some_and(|file| file.bytes == 0);
+        if replaced && !replace {
+            return Err(HomeError::Taken { path: self.homes.root().join(account.as_str()).join(path.relative()) }.into());
+        }
+        if let Some(reservation) = &reservation {
+            self.homes.check_room(&account, &path, reservation, staged.bytes())?;
+        }
         let key = if staged.bytes() > 0 { Some(self.spool.link(&staged)?) } else { None };
-        let identity = self.homes.install(&account, &path, staged)?;
+        let identity = self.homes.install_upload(&account, &path, staged, reservation, replace)?;
         // After the home's folder was fsynced this is mostly done: one journal for both.
         key.as_ref().map(|key| self.spool.sync(key)).transpose()?;
         // What a reader would take for this file's. Of a new file only what is made of every file: the

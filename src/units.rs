@@ -16,6 +16,8 @@ pub enum UnitError {
     Duration(String),
     #[error("\"{0}\" is neither \"keep\" nor an age like \"30d\" nor, for originals, \"after-reading\"")]
     Retention(String),
+    #[error("\"{0}\" is not a day: write it as in \"2027-01-31\"")]
+    Day(String),
 }
 
 /// A number of bytes.
@@ -150,6 +152,42 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A day in UTC, written as `2027-01-31`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Day(time::Date);
+
+impl Day {
+    /// The day of this instant.
+    #[must_use]
+    pub fn of(instant: Timestamp) -> Self {
+        let instant = time::OffsetDateTime::from_unix_timestamp(instant.0.div_euclid(1000));
+        Day(instant.unwrap_or(time::OffsetDateTime::UNIX_EPOCH).date())
+    }
+}
+
+impl FromStr for Day {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let bad = || UnitError::Day(text.to_owned());
+        let shaped = text.len() == 10
+            && text.bytes().enumerate().all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() });
+        if !shaped {
+            return Err(bad());
+        }
+        let number = |range: std::ops::Range<usize>| text[range].parse::<u16>().map_err(|_| bad());
+        let month = u8::try_from(number(5..7)?).ok().and_then(|month| time::Month::try_from(month).ok()).ok_or_else(bad)?;
+        let day = u8::try_from(number(8..10)?).map_err(|_| bad())?;
+        time::Date::from_calendar_date(number(0..4)?.into(), month, day).map(Day).map_err(|_| bad())
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04}-{:02}-{:02}", self.0.year(), u8::from(self.0.month()), self.0.day())
+    }
+}
+
 /// For types that a configuration file writes as text: `Display` out, `FromStr` in.
 macro_rules! serde_by_text {
     ($($name:ident),*) => {$(
@@ -166,7 +204,7 @@ macro_rules! serde_by_text {
     )*};
 }
 pub(crate) use serde_by_text;
-serde_by_text!(ByteSize, Span);
+serde_by_text!(ByteSize, Span, Day);
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -242,6 +280,18 @@ mod tests {
         }
         for text in ["", "30", "s", "5 fortnights", "1h-3m"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn days_parse_and_print_back() {
+        let day: Day = "2028-02-29".parse().unwrap();
+        assert_eq!(day.to_string(), "2028-02-29");
+        assert!(day < "2028-03-01".parse().unwrap());
+        assert_eq!(Day::of(Timestamp(1_783_641_600_123)).to_string(), "2026-07-10");
+        assert_eq!(Day::of(Timestamp(-1)).to_string(), "1969-12-31");
+        for text in ["", "2027-02-29", "2027-13-01", "27-01-01", "2027-1-01", "2027-01-01T00:00", "+027-01-01"] {
+            assert!(text.parse::<Day>().is_err(), "{text}");
         }
     }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Daemon, PASSWORD};
-use inkport::account::{AccountName, VirtualPath};
+use inkport::account::{Account, AccountName, VirtualPath};
 use inkport::homes::Homes;
 use inkport::intake::{Accepted, Intake, Limits, Upload};
 use inkport::job::Door;
@@ -137,7 +137,8 @@ async fn upload_to_claim(folder: &Path, queue: &SqliteQueue) -> Vec<Duration> {
         let staged = spool.stage_bytes(format!("page {number}").repeat(1000).as_bytes()).unwrap();
         let path = VirtualPath::new(&format!("/idle-{number}.jpg")).unwrap();
         let started = Instant::now();
-        let upload = Upload { account: account.clone(), path, staged, door: Door::Ftp };
+        let room = intake.room(&Account::new(account.clone()), Some(&path)).unwrap();
+        let upload = Upload { account: account.clone(), path, staged, door: Door::Ftp, room };
         let Accepted::Job(id) = intake.accept(upload).await.unwrap() else { panic!("it is a document") };
         let (claimed, at) = claimed.recv().await.unwrap();
         assert_eq!(claimed, id);

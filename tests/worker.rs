@@ -104,7 +104,8 @@ impl House {
         bytes.resize(bytes.len() + width as usize * 10, 200);
         let staged = self.parts.spool.stage_bytes(&bytes).unwrap();
         let path = VirtualPath::new(name).unwrap();
-        let upload = Upload { account: self.account.clone(), path, staged, door: Door::Ftp };
+        let room = self.intake.room(&Account::new(self.account.clone()), Some(&path)).unwrap();
+        let upload = Upload { account: self.account.clone(), path, staged, door: Door::Ftp, room };
         match self.intake.accept(upload).await.unwrap() {
             Accepted::Job(id) => id,
             other => panic!("{other:?}"),

@@ -8,6 +8,7 @@ use crate::account::{Account, AccountName};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub mod bans;
 pub mod password;
 mod sqlite;
 mod toml;
@@ -22,6 +23,9 @@ pub enum AccountsError {
     /// A broken TOML file, a foreign database.
     #[error("the accounts in {path} cannot be used: {detail}")]
     Broken { path: PathBuf, detail: String },
+    /// An import that would change accounts that are there; nothing was changed.
+    #[error("{} there with other settings: {}", if .0.len() == 1 { "one account is" } else { "accounts are" }, .0.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", "))]
+    Differ(Vec<AccountName>),
     #[error("the accounts in {path} cannot be read or written")]
     Io {
         path: PathBuf,
@@ -80,18 +84,89 @@ impl Accounts {
         }
     }
 
+    /// Changes an account as it stands now: two who change different settings of it at once both have their way.
+    pub fn update(&self, name: &AccountName, edit: impl FnOnce(&mut Account)) -> Result<(), AccountsError> {
+        match self {
+            Accounts::Sqlite(table) => table.update(name, edit),
+            Accounts::Toml(file) => file.update(name, edit),
+        }
+    }
+
     pub fn remove(&self, name: &AccountName) -> Result<(), AccountsError> {
         match self {
             Accounts::Sqlite(table) => table.remove(name),
             Accounts::Toml(file) => file.remove(name),
         }
     }
+
+    /// Adds all of these or none. Those that are there with the same settings stay as they are; others are
+    /// replaced if `replace` says so, and else nothing is done ([`AccountsError::Differ`]). Accounts that are
+    /// not named stay.
+    pub fn import(&self, accounts: &[Account], replace: bool) -> Result<Imported, AccountsError> {
+        match self {
+            Accounts::Sqlite(table) => table.import(accounts, replace),
+            Accounts::Toml(file) => file.import(accounts, replace),
+        }
+    }
+}
+
+/// How many accounts an import found to be what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Imported {
+    pub added: usize,
+    pub replaced: usize,
+    pub unchanged: usize,
+}
+
+/// The accounts of a text in the form of `accounts.toml`, by name. The error is a sentence for a person.
+pub fn from_toml(text: &str) -> Result<Vec<Account>, String> {
+    toml::parse(text)
+}
+
+/// Accounts in the form of `accounts.toml`, hashes too.
+#[must_use]
+pub fn to_toml(accounts: &[Account]) -> String {
+    toml::render(accounts)
+}
+
+/// What an import comes to.
+#[derive(Default)]
+struct Plan<'a> {
+    add: Vec<&'a Account>,
+    replace: Vec<&'a Account>,
+    unchanged: usize,
+}
+
+impl<'a> Plan<'a> {
+    /// `kept` tells what is there under a name.
+    fn make<'k>(
+        wanted: &'a [Account],
+        replace: bool,
+        kept: impl Fn(&AccountName) -> Option<&'k Account>,
+    ) -> Result<Self, AccountsError> {
+        let mut plan = Plan::default();
+        let mut differ = Vec::new();
+        for account in wanted {
+            match kept(&account.name) {
+                None => plan.add.push(account),
+                // When it was made is the store's own business.
+                Some(old) if *account == (Account { created_at: account.created_at, ..old.clone() }) => plan.unchanged += 1,
+                Some(_) if replace => plan.replace.push(account),
+                Some(_) => differ.push(account.name.clone()),
+            }
+        }
+        if differ.is_empty() { Ok(plan) } else { Err(AccountsError::Differ(differ)) }
+    }
+
+    fn told(&self) -> Imported {
+        Imported { added: self.add.len(), replaced: self.replace.len(), unchanged: self.unchanged }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::{ClientCertificate, Fingerprint, Output, Role, TlsEof};
+    use crate::account::{ClientCertificate, Existing, Fingerprint, Output, Permissions, Role, Tier, TlsEof};
     use crate::units::ByteSize;
 
     fn named(name: &str) -> Account {
@@ -102,11 +177,9 @@ mod tests {
         accounts.list().unwrap().into_iter().map(|account| account.name.to_string()).collect()
     }
 
-    /// The same promises from both stores; `again` opens the store once more, as another process would.
-    fn keeps_accounts(again: impl Fn() -> Accounts) {
-        let accounts = again();
-        assert_eq!(names(&accounts), [""; 0]);
-        let mut full = Account {
+    /// One with every setting.
+    fn full() -> Account {
+        Account {
             password_hash: Some("$argon2id$v=19$x".to_owned()),
             role: Role::Admin,
             email: vec!["scans@example.org".to_owned()],
@@ -124,8 +197,24 @@ mod tests {
             keep_originals: Some("after-reading".parse().unwrap()),
             keep_sidecars: Some("90d".parse().unwrap()),
             keep_jobs: Some("keep".parse().unwrap()),
+            quota_files: Some(1000),
+            permissions: "upload,list".parse::<Permissions>().unwrap(),
+            existing: Existing::KeepBoth,
+            networks: vec!["10.0.0.0/8".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            require_tls: true,
+            expires: Some("2030-12-31".parse().unwrap()),
+            bandwidth: Some(ByteSize(1 << 20)),
+            sessions: Some(4),
+            tier: Tier::Pro,
             ..named("front-desk")
-        };
+        }
+    }
+
+    /// The same promises from both stores; `again` opens the store once more, as another process would.
+    fn keeps_accounts(again: impl Fn() -> Accounts) {
+        let accounts = again();
+        assert_eq!(names(&accounts), [""; 0]);
+        let mut full = full();
         accounts.add(&full).unwrap();
         accounts.add(&named("a")).unwrap();
         assert!(matches!(accounts.add(&full), Err(AccountsError::Exists(_))));
@@ -134,6 +223,10 @@ mod tests {
         let mut found = other.find(&full.name).unwrap().unwrap();
         found.created_at = None;
         assert_eq!(found, full);
+
+        other.update(&full.name, |account| account.sessions = Some(5)).unwrap();
+        assert_eq!(accounts.find(&full.name).unwrap().unwrap().sessions, Some(5));
+        assert!(matches!(other.update(&"nobody".parse().unwrap(), |_| {}), Err(AccountsError::Missing(_))));
 
         // What another process changes holds at the next look.
         full.enabled = false;
@@ -144,6 +237,26 @@ mod tests {
         assert!(matches!(accounts.remove(&full.name), Err(AccountsError::Missing(_))));
         assert!(matches!(accounts.set(&full), Err(AccountsError::Missing(_))));
         assert_eq!(names(&accounts), ["a"]);
+    }
+
+    /// What one store exports another imports, and nothing is lost; an import is whole or not at all.
+    fn imports(accounts: &Accounts) {
+        let nothing = Account { permissions: "".parse().unwrap(), ..named("nothing") };
+        let wanted = vec![full(), nothing, named("plain")];
+        let text = to_toml(&wanted);
+        assert_eq!(from_toml(&text).unwrap(), wanted, "{text}");
+        let told = |added, replaced, unchanged| Imported { added, replaced, unchanged };
+        assert_eq!(accounts.import(&wanted, false).unwrap(), told(3, 0, 0));
+        assert_eq!(to_toml(&accounts.list().unwrap()), text);
+        assert_eq!(accounts.import(&wanted, false).unwrap(), told(0, 0, 3));
+        let changed = vec![named("another"), Account { enabled: false, ..named("plain") }];
+        let refused = accounts.import(&changed, false).unwrap_err();
+        assert!(matches!(&refused, AccountsError::Differ(names) if names.len() == 1), "{refused}");
+        assert!(refused.to_string().contains("\"plain\""));
+        assert_eq!(to_toml(&accounts.list().unwrap()), text, "nothing was changed");
+        assert_eq!(accounts.import(&changed, true).unwrap(), told(1, 1, 0));
+        assert!(!accounts.find(&"plain".parse().unwrap()).unwrap().unwrap().enabled);
+        assert_eq!(accounts.list().unwrap().len(), 4);
     }
 
     fn survives_writers_at_once(again: impl Fn() -> Accounts + Sync) {
@@ -166,6 +279,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         keeps_accounts(|| Accounts::sqlite(&dir.path().join("inkport.db")).unwrap());
         survives_writers_at_once(|| Accounts::sqlite(&dir.path().join("other.db")).unwrap());
+        imports(&Accounts::sqlite(&dir.path().join("imported.db")).unwrap());
     }
 
     #[test]
@@ -175,5 +289,6 @@ mod tests {
         survives_writers_at_once(|| Accounts::toml(&dir.path().join("other.toml")).unwrap());
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 4, "two files, their locks, nothing staged: {names:?}");
+        imports(&Accounts::toml(&dir.path().join("imported.toml")).unwrap());
     }
 }

@@ -6,9 +6,11 @@
 
 use super::Accounts;
 use crate::account::{Account, AccountName};
+use crate::units::Timestamp;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
@@ -89,7 +91,7 @@ impl Logins {
         Logins { accounts, turns: Arc::new(Semaphore::new(AT_ONCE)), memories: Arc::default(), nobodys: hash(&generate()).into() }
     }
 
-    /// The account, if the name exists, is enabled, and the password is right; `None` for every other
+    /// The account, if the name exists, may come in today, and the password is right; `None` for every other
     /// cause, after the same work.
     pub async fn check(&self, name: &str, password: &str) -> Option<Account> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
@@ -107,7 +109,7 @@ impl Logins {
     }
 
     /// The account as it stands now, for a session that is logged in already: `None` once it was
-    /// disabled or removed.
+    /// disabled or removed, or its last day is over.
     pub async fn account(&self, name: &str) -> Option<Account> {
         let (accounts, name) = (self.accounts.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || find(&accounts, &name)).await.ok().flatten()
@@ -117,7 +119,7 @@ impl Logins {
 fn find(accounts: &Accounts, name: &str) -> Option<Account> {
     let name: AccountName = name.parse().ok()?;
     match accounts.find(&name) {
-        Ok(account) => account.filter(|account| account.enabled),
+        Ok(account) => account.filter(|account| account.may_come_in(Timestamp::from_system(SystemTime::now()))),
         Err(error) => {
             tracing::error!(account.name = %name, %error, "an account cannot be looked up; nobody is let in");
             None
@@ -195,6 +197,10 @@ mod tests {
         assert_eq!(logins.check("front-desk", "right").await, None);
         assert_eq!(logins.account("front-desk").await, None);
         account.enabled = true;
+        account.expires = Some("2020-01-01".parse().unwrap());
+        accounts.set(&account).unwrap();
+        assert_eq!(logins.check("front-desk", "right").await, None);
+        account.expires = None;
         account.password_hash = Some(hash("new"));
         accounts.set(&account).unwrap();
         assert_eq!(logins.check("front-desk", "right").await, None);

@@ -1,11 +1,12 @@
 //! Accounts in the daemon's database. Command line processes write here while the daemon reads: every
 //! verb is one statement or one short transaction, and waits up to five seconds for another's.
 
-use super::AccountsError;
+use super::{AccountsError, Imported, Plan};
 use crate::account::{Account, AccountName};
 use crate::database::{self, DatabaseError};
 use crate::units::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -71,9 +72,50 @@ impl Table {
         if set { Ok(()) } else { Err(AccountsError::Missing(account.name.clone())) }
     }
 
+    pub(super) fn update(&self, name: &AccountName, edit: impl FnOnce(&mut Account)) -> Result<(), AccountsError> {
+        let mut connection = self.connection();
+        let failed = |error| self.error(error);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let found = transaction
+            .query_row("SELECT account, created_at FROM accounts WHERE name = ?1", [name.as_str()], account_from_row)
+            .optional()
+            .map_err(failed)?;
+        let mut account = found.ok_or_else(|| AccountsError::Missing(name.clone()))?;
+        edit(&mut account);
+        transaction
+            .execute("UPDATE accounts SET account = ?2 WHERE name = ?1", params![name.as_str(), to_json(&account)])
+            .and_then(|_| transaction.commit())
+            .map_err(failed)
+    }
+
     pub(super) fn remove(&self, name: &AccountName) -> Result<(), AccountsError> {
         let removed = self.change("DELETE FROM accounts WHERE name = ?1", params![name.as_str()])?;
         if removed { Ok(()) } else { Err(AccountsError::Missing(name.clone())) }
+    }
+
+    pub(super) fn import(&self, wanted: &[Account], replace: bool) -> Result<Imported, AccountsError> {
+        let mut connection = self.connection();
+        let failed = |error| self.error(error);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let kept: HashMap<AccountName, Account> = transaction
+            .prepare("SELECT account, created_at FROM accounts")
+            .and_then(|mut statement| statement.query_map([], account_from_row)?.collect::<Result<Vec<_>, _>>())
+            .map_err(failed)?
+            .into_iter()
+            .map(|account| (account.name.clone(), account))
+            .collect();
+        let plan = Plan::make(wanted, replace, |name| kept.get(name))?;
+        let now = Timestamp::from_system(SystemTime::now());
+        {
+            let mut put = transaction
+                .prepare("INSERT INTO accounts (name, account, created_at) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET account = excluded.account")
+                .map_err(failed)?;
+            for account in plan.add.iter().chain(&plan.replace) {
+                put.execute(params![account.name.as_str(), to_json(account), now.0]).map_err(failed)?;
+            }
+        }
+        transaction.commit().map_err(failed)?;
+        Ok(plan.told())
     }
 
     /// Whether a row was changed. A single statement is a transaction, and begins as a writing one.

@@ -5,7 +5,7 @@
 //! The command line writes it too: under a lock beside the file, whole, by rename. It writes what it
 //! understood, so comments and the order of keys are lost then; by hand they are kept.
 
-use super::AccountsError;
+use super::{AccountsError, Imported, Plan};
 use crate::account::{Account, AccountName};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -54,9 +54,7 @@ impl TomlFile {
     }
 
     pub(super) fn find(&self, name: &AccountName) -> Result<Option<Account>, AccountsError> {
-        Ok(self.with_accounts(|accounts| {
-            accounts.binary_search_by(|account| account.name.cmp(name)).ok().map(|index| accounts[index].clone())
-        }))
+        Ok(self.with_accounts(|accounts| at(accounts, name).map(|index| accounts[index].clone())))
     }
 
     pub(super) fn list(&self) -> Result<Vec<Account>, AccountsError> {
@@ -74,12 +72,14 @@ impl TomlFile {
     }
 
     pub(super) fn set(&self, account: &Account) -> Result<(), AccountsError> {
-        self.change(|accounts| match accounts.iter_mut().find(|other| other.name == account.name) {
-            Some(old) => {
-                *old = account.clone();
-                Ok(())
-            }
-            None => Err(AccountsError::Missing(account.name.clone())),
+        self.update(&account.name, |old| *old = account.clone())
+    }
+
+    pub(super) fn update(&self, name: &AccountName, edit: impl FnOnce(&mut Account)) -> Result<(), AccountsError> {
+        self.change(|accounts| {
+            let index = at(accounts, name).ok_or_else(|| AccountsError::Missing(name.clone()))?;
+            edit(&mut accounts[index]);
+            Ok(())
         })
     }
 
@@ -89,6 +89,23 @@ impl TomlFile {
             accounts.retain(|account| account.name != *name);
             if accounts.len() < before { Ok(()) } else { Err(AccountsError::Missing(name.clone())) }
         })
+    }
+
+    pub(super) fn import(&self, wanted: &[Account], replace: bool) -> Result<Imported, AccountsError> {
+        let mut told = Imported::default();
+        self.change(|accounts| {
+            let plan = Plan::make(wanted, replace, |name| at(accounts, name).map(|index| &accounts[index]))?;
+            told = plan.told();
+            let (add, replace) = (plan.add, plan.replace);
+            for account in replace {
+                let index = at(accounts, &account.name).expect("what is to be replaced is there");
+                accounts[index] = account.clone();
+            }
+            accounts.extend(add.into_iter().cloned());
+            accounts.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(())
+        })?;
+        Ok(told)
     }
 
     fn with_accounts<T>(&self, look: impl FnOnce(&[Account]) -> T) -> T {
@@ -118,8 +135,7 @@ impl TomlFile {
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).map_err(|errno| io(errno.into()))?;
         let (_, mut accounts) = load(&self.path)?;
         edit(&mut accounts)?;
-        let text = toml::to_string(&Spec { account: accounts }).map_err(|error| io(io::Error::other(error)))?;
-        self.replace(text.as_bytes()).map_err(io)
+        self.replace(render(&accounts).as_bytes()).map_err(io)
     }
 
     fn replace(&self, text: &[u8]) -> io::Result<()> {
@@ -176,13 +192,26 @@ fn load(path: &Path) -> Result<(Option<Stamp>, Vec<Account>), AccountsError> {
     }
     let mut text = String::new();
     io::Read::read_to_string(&mut file, &mut text).map_err(io)?;
-    let Spec { account: mut accounts } =
-        toml::from_str(&text).map_err(|error| broken(error.to_string().trim_end().to_owned()))?;
+    Ok((Some(stamp), parse(&text).map_err(broken)?))
+}
+
+/// By name.
+pub(super) fn parse(text: &str) -> Result<Vec<Account>, String> {
+    let Spec { account: mut accounts } = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
     accounts.sort_by(|a, b| a.name.cmp(&b.name));
-    if let Some(twice) = accounts.windows(2).find(|pair| pair[0].name == pair[1].name) {
-        return Err(broken(format!("there are two accounts \"{}\"", twice[0].name)));
+    match accounts.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        Some(twice) => Err(format!("there are two accounts \"{}\"", twice[0].name)),
+        None => Ok(accounts),
     }
-    Ok((Some(stamp), accounts))
+}
+
+pub(super) fn render(accounts: &[Account]) -> String {
+    toml::to_string(&Spec { account: accounts.to_vec() }).expect("an account is a table of texts, numbers and lists of texts")
+}
+
+/// Where it is among accounts by name.
+fn at(accounts: &[Account], name: &AccountName) -> Option<usize> {
+    accounts.binary_search_by(|account| account.name.cmp(name)).ok()
 }
 
 #[cfg(test)]

@@ -2,19 +2,26 @@
 //! not. Passwords come in by standard input or are generated; hashes never leave the store.
 
 use super::print::{clean, print, table};
-use crate::account::{
-    Account, AccountName, Arrival, Charset, ClientCertificate, Duplicates, Fingerprint, Output, Priority, Role, TlsEof,
-};
+use crate::account::{Account, AccountName};
+use crate::accounts::bans::Bans;
 use crate::accounts::{Accounts, AccountsError, password};
 use crate::config::{AccountsSource, Config};
-use crate::delivery;
-use crate::units::{ByteSize, Retention, Timestamp};
+use crate::homes::Homes;
+use crate::units::Timestamp;
 use anyhow::{Context as _, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use settings::{Clearable, SettingArgs};
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
+
+mod settings;
+mod transfer;
+
+pub(super) use settings::parse_language;
 
 /// What to do with accounts.
 #[derive(Debug, Subcommand)]
@@ -48,6 +55,21 @@ pub enum AccountCommand {
     Enable { name: AccountName },
     /// Remove an account; its folder stays
     Remove { name: AccountName },
+    /// Add all accounts of a file in the form of accounts.toml, or none; - is standard input
+    Import {
+        file: PathBuf,
+        /// Accounts that are there with other settings get the file's, passwords too; without this nothing is imported then
+        #[arg(long)]
+        replace: bool,
+    },
+    /// List who is locked out after failed logins, why, and until when
+    Bans {
+        /// One JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print all accounts in the form of accounts.toml, password hashes too
+    Export,
 }
 
 #[derive(Debug, Args)]
@@ -77,165 +99,8 @@ pub struct PasswordArgs {
     password_stdin: bool,
 }
 
-#[derive(Debug, Args)]
-pub struct SettingArgs {
-    /// Mail about each upload goes here; may be given more than once
-    #[arg(long, value_name = "ADDR", value_parser = parse_email)]
-    email: Vec<String>,
-    /// Sidecars to write: txt, json
-    #[arg(long, value_delimiter = ',', value_name = "KIND")]
-    outputs: Vec<Output>,
-    /// Bytes in its folder, as "10GiB"
-    #[arg(long, value_name = "SIZE")]
-    quota: Option<ByteSize>,
-    /// Bytes of one upload, as "50MiB"
-    #[arg(long, value_name = "SIZE")]
-    max_upload: Option<ByteSize>,
-    /// Language of its documents, as "de"; may be given more than once, most frequent first
-    #[arg(long, value_name = "CODE", value_delimiter = ',', value_parser = parse_language)]
-    language: Vec<String>,
-    /// What is done with its documents; in this version always text
-    #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = parse_pipeline)]
-    pipeline: Vec<String>,
-    /// Pages read in a day
-    #[arg(long, value_name = "N")]
-    pages_per_day: Option<u32>,
-    /// What its device writes file names in, if not UTF-8, as "shift_jis" or "windows-1252"
-    #[arg(long, value_name = "LABEL")]
-    charset: Option<Charset>,
-    /// device uploads, app is a program, admin sees the status page too
-    #[arg(long, value_name = "ROLE")]
-    role: Option<Role>,
-    /// What ends an upload over TLS: strict, TLS's own goodbye; lenient, the connection's end too
-    #[arg(long, value_name = "HOW")]
-    tls_eof: Option<TlsEof>,
-    /// A client certificate is required beside the password, or sufficient without it; needs ftp.tls.client-ca
-    #[arg(long, value_name = "WHAT")]
-    client_certificate: Option<ClientCertificate>,
-    /// SHA-256 of its certificate; may be given more than once; without one, client-ca must have signed it for the account's name
-    #[arg(long = "certificate-fingerprint", value_name = "SHA256")]
-    certificate_fingerprints: Vec<Fingerprint>,
-    /// Whose jobs come first while many wait: high, normal or low
-    #[arg(long, value_name = "HOW")]
-    priority: Option<Priority>,
-    /// What tells that a file is whole which arrives otherwise than by FTP: quiet, rename, or marker (NAME.done)
-    #[arg(long, value_name = "HOW")]
-    arrival: Option<Arrival>,
-    /// The same bytes again: read them again, or reuse the first reading
-    #[arg(long, value_name = "WHAT")]
-    duplicates: Option<Duplicates>,
-    /// How long its uploads are kept once read: keep, an age like 30d, or after-reading (the text is kept, the image is not)
-    #[arg(long, value_name = "AGE")]
-    keep_originals: Option<Retention>,
-    /// How long their sidecars are kept: keep, or an age
-    #[arg(long, value_name = "AGE")]
-    keep_sidecars: Option<Retention>,
-    /// How long its jobs are told of: keep, or an age
-    #[arg(long, value_name = "AGE")]
-    keep_jobs: Option<Retention>,
-}
-
-/// Settings that can be absent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Clearable {
-    Email,
-    Quota,
-    MaxUpload,
-    Language,
-    PagesPerDay,
-    Charset,
-    ClientCertificate,
-    CertificateFingerprints,
-    Arrival,
-    Duplicates,
-    KeepOriginals,
-    KeepSidecars,
-    KeepJobs,
-}
-
 /// No longer password is checked: hashing is work for the length.
 const LONGEST_PASSWORD: u64 = 1024;
-
-fn parse_email(text: &str) -> Result<String, String> {
-    if delivery::is_address(text) { Ok(text.to_owned()) } else { Err("this is not a mail address".to_owned()) }
-}
-
-pub(super) fn parse_language(text: &str) -> Result<String, String> {
-    let mut parts = text.split('-');
-    let first = parts.next().is_some_and(|code| (2..=3).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_lowercase()));
-    let rest = parts.all(|part| (2..=8).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric()));
-    if first && rest { Ok(text.to_owned()) } else { Err("a language code is like en, de or zh-Hans".to_owned()) }
-}
-
-fn parse_pipeline(text: &str) -> Result<String, String> {
-    match text {
-        "text" => Ok(text.to_owned()),
-        "codes" | "fields" | "faces" => Err(format!("{text} is not in this version: only text is")),
-        _ => Err("this version knows text only".to_owned()),
-    }
-}
-
-impl SettingArgs {
-    fn apply(&self, account: &mut Account) {
-        if !self.email.is_empty() {
-            account.email = unique(&self.email);
-        }
-        if !self.outputs.is_empty() {
-            account.outputs = unique(&self.outputs);
-        }
-        if !self.language.is_empty() {
-            account.language = unique(&self.language);
-        }
-        account.quota = self.quota.or(account.quota);
-        account.max_upload = self.max_upload.or(account.max_upload);
-        account.pages_per_day = self.pages_per_day.or(account.pages_per_day);
-        account.charset = self.charset.or(account.charset);
-        account.role = self.role.unwrap_or(account.role);
-        account.priority = self.priority.unwrap_or(account.priority);
-        account.tls_eof = self.tls_eof.unwrap_or(account.tls_eof);
-        account.client_certificate = self.client_certificate.or(account.client_certificate);
-        if !self.certificate_fingerprints.is_empty() {
-            account.certificate_fingerprints = unique(&self.certificate_fingerprints);
-        }
-        account.arrival = self.arrival.unwrap_or(account.arrival);
-        account.duplicates = self.duplicates.or(account.duplicates);
-        account.keep_originals = self.keep_originals.or(account.keep_originals);
-        account.keep_sidecars = self.keep_sidecars.or(account.keep_sidecars);
-        account.keep_jobs = self.keep_jobs.or(account.keep_jobs);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.email.is_empty()
-            && self.outputs.is_empty()
-            && self.language.is_empty()
-            && self.pipeline.is_empty()
-            && self.quota.is_none()
-            && self.max_upload.is_none()
-            && self.pages_per_day.is_none()
-            && self.charset.is_none()
-            && self.role.is_none()
-            && self.tls_eof.is_none()
-            && self.client_certificate.is_none()
-            && self.certificate_fingerprints.is_empty()
-            && self.priority.is_none()
-            && self.arrival.is_none()
-            && self.duplicates.is_none()
-            && self.keep_originals.is_none()
-            && self.keep_sidecars.is_none()
-            && self.keep_jobs.is_none()
-    }
-}
-
-/// In the order first said.
-fn unique<T: Clone + PartialEq>(said: &[T]) -> Vec<T> {
-    let mut kept: Vec<T> = Vec::with_capacity(said.len());
-    for value in said {
-        if !kept.contains(value) {
-            kept.push(value.clone());
-        }
-    }
-    kept
-}
 
 /// Runs the command.
 pub fn run(command: &AccountCommand, config: &Config) -> anyhow::Result<ExitCode> {
@@ -254,10 +119,10 @@ pub fn run(command: &AccountCommand, config: &Config) -> anyhow::Result<ExitCode
         AccountCommand::Set(args) => return set(args, config),
         AccountCommand::Passwd { name, password } => {
             let accounts = open(config)?;
-            let mut account = find(&accounts, name)?;
+            find(&accounts, name)?;
             let secret = password.obtain()?;
-            account.password_hash = Some(password::hash(secret.text()));
-            accounts.set(&account)?;
+            let hash = password::hash(secret.text());
+            accounts.update(name, |account| account.password_hash = Some(hash))?;
             tell(&format!("account \"{name}\" has a new password from the next login on"), &secret)?;
         }
         AccountCommand::Disable { name } => enable(name, config, false)?,
@@ -271,6 +136,9 @@ pub fn run(command: &AccountCommand, config: &Config) -> anyhow::Result<ExitCode
                 eprintln!("account \"{name}\" is removed");
             }
         }
+        AccountCommand::Import { file, replace } => transfer::import(file, *replace, config)?,
+        AccountCommand::Bans { json } => bans(*json, config)?,
+        AccountCommand::Export => transfer::export(config)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -287,6 +155,7 @@ fn add(args: &AddArgs, config: &Config) -> anyhow::Result<()> {
     account.password_hash = Some(password::hash(secret.text()));
     account.created_at = Some(Timestamp::from_system(SystemTime::now()));
     accounts.add(&account)?;
+    make_home(config, &args.name);
     tell(&format!("account \"{}\" is added", args.name), &secret)
 }
 
@@ -296,37 +165,65 @@ fn set(args: &SetArgs, config: &Config) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     let accounts = open(config)?;
-    let mut account = find(&accounts, &args.name)?;
-    for setting in &args.clear {
-        match setting {
-            Clearable::Email => account.email.clear(),
-            Clearable::Quota => account.quota = None,
-            Clearable::MaxUpload => account.max_upload = None,
-            Clearable::Language => account.language.clear(),
-            Clearable::PagesPerDay => account.pages_per_day = None,
-            Clearable::Charset => account.charset = None,
-            Clearable::ClientCertificate => account.client_certificate = None,
-            Clearable::CertificateFingerprints => account.certificate_fingerprints.clear(),
-            Clearable::Arrival => account.arrival = Arrival::default(),
-            Clearable::Duplicates => account.duplicates = None,
-            Clearable::KeepOriginals => account.keep_originals = None,
-            Clearable::KeepSidecars => account.keep_sidecars = None,
-            Clearable::KeepJobs => account.keep_jobs = None,
+    accounts.update(&args.name, |account| {
+        for setting in &args.clear {
+            setting.clear(account);
         }
-    }
-    args.settings.apply(&mut account);
-    accounts.set(&account)?;
+        args.settings.apply(account);
+    })?;
     eprintln!("account \"{}\" is changed", args.name);
     Ok(ExitCode::SUCCESS)
 }
 
+fn bans(json: bool, config: &Config) -> anyhow::Result<()> {
+    let bans = if config.database().exists() {
+        let unusable = || format!("the database {} cannot be read", config.database().display());
+        Bans::open(&config.database())
+            .and_then(|bans| bans.list(Timestamp::from_system(SystemTime::now())))
+            .with_context(unusable)?
+    } else {
+        Vec::new()
+    };
+    if json {
+        return Ok(print(&format!("{:#}\n", json!(bans)))?);
+    }
+    if bans.is_empty() {
+        return Ok(print("nobody is locked out\n")?);
+    }
+    let rows: Vec<Vec<String>> = bans
+        .iter()
+        .map(|ban| {
+            vec![
+                ban.account.as_ref().map_or_else(|| "any".to_owned(), AccountName::to_string),
+                ban.address.map_or_else(|| "any".to_owned(), |address| address.to_string()),
+                ban.since.to_string(),
+                ban.until.to_string(),
+                ban.reason.clone(),
+            ]
+        })
+        .collect();
+    Ok(print(&table(&["ACCOUNT", "ADDRESS", "SINCE", "UNTIL", "REASON"], &rows))?)
+}
+
 fn enable(name: &AccountName, config: &Config, enabled: bool) -> anyhow::Result<()> {
-    let accounts = open(config)?;
-    let mut account = find(&accounts, name)?;
-    account.enabled = enabled;
-    accounts.set(&account)?;
+    open(config)?.update(name, |account| account.enabled = enabled)?;
     eprintln!("account \"{name}\" is {}", if enabled { "enabled" } else { "disabled: nobody can log in under this name" });
     Ok(())
+}
+
+/// The account's folder, for whoever the folder of all homes is: an administrator must not take it away from
+/// the daemon's own user. What cannot be made here is made at the first login.
+fn make_home(config: &Config, name: &AccountName) {
+    let made = Homes::open(&config.homes()).and_then(|homes| homes.ensure(name)).map_err(anyhow::Error::from).and_then(|home| {
+        let owner = std::fs::metadata(config.homes())?;
+        if std::fs::metadata(&home)?.uid() != owner.uid() {
+            std::os::unix::fs::chown(&home, Some(owner.uid()), Some(owner.gid()))?;
+        }
+        Ok(())
+    });
+    if let Err(error) = made {
+        eprintln!("the folder of \"{name}\" is not there yet and will be made at its first login: {error:#}");
+    }
 }
 
 /// Whether there is no store yet, so that looking need not make one.
@@ -412,6 +309,7 @@ fn to_json(account: &Account) -> Value {
         "outputs": account.outputs,
         "pipeline": ["text"],
         "quota": account.quota.map(|size| size.0),
+        "quota_files": account.quota_files,
         "max_upload": account.max_upload.map(|size| size.0),
         "language": account.language,
         "pages_per_day": account.pages_per_day,
@@ -425,6 +323,14 @@ fn to_json(account: &Account) -> Value {
         "keep_originals": account.keep_originals,
         "keep_sidecars": account.keep_sidecars,
         "keep_jobs": account.keep_jobs,
+        "permissions": account.permissions,
+        "existing": account.existing,
+        "networks": account.networks,
+        "require_tls": account.require_tls,
+        "expires": account.expires,
+        "bandwidth": account.bandwidth.map(|size| size.0),
+        "sessions": account.sessions,
+        "tier": account.tier,
         "created_at": account.created_at,
     })
 }
@@ -439,7 +345,7 @@ fn overview(accounts: &[Account]) -> String {
             let value = to_json(account);
             vec![
                 account.name.to_string(),
-                if account.enabled { "enabled" } else { "disabled" }.to_owned(),
+                state(account).to_owned(),
                 words(&value["role"]),
                 words(&value["outputs"]),
                 account.quota.map_or_else(|| "-".to_owned(), |size| size.to_string()),
@@ -450,10 +356,18 @@ fn overview(accounts: &[Account]) -> String {
     table(&["NAME", "STATE", "ROLE", "OUTPUTS", "QUOTA", "EMAIL"], &rows)
 }
 
+fn state(account: &Account) -> &'static str {
+    match (account.enabled, account.may_come_in(Timestamp::from_system(SystemTime::now()))) {
+        (false, _) => "disabled",
+        (true, true) => "enabled",
+        (true, false) => "expired",
+    }
+}
+
 fn details(account: &Account) -> String {
     let mut value = to_json(account);
     // A person reads sizes as they are written.
-    for (name, size) in [("quota", account.quota), ("max_upload", account.max_upload)] {
+    for (name, size) in [("quota", account.quota), ("max_upload", account.max_upload), ("bandwidth", account.bandwidth)] {
         value[name] = size.map_or(Value::Null, |size| Value::String(size.to_string()));
     }
     let fields = value.as_object().into_iter().flatten();
@@ -484,17 +398,5 @@ mod tests {
         for shown in [value.to_string(), details(&account), overview(std::slice::from_ref(&account))] {
             assert!(!shown.contains("argon2"), "{shown}");
         }
-    }
-
-    #[test]
-    fn language_codes_and_pipelines_are_checked() {
-        for good in ["en", "deu", "zh-Hans", "pt-BR"] {
-            assert!(parse_language(good).is_ok(), "{good}");
-        }
-        for bad in ["", "english", "E", "en_US", "en-"] {
-            assert!(parse_language(bad).is_err(), "{bad}");
-        }
-        assert!(parse_pipeline("text").is_ok());
-        assert!(parse_pipeline("faces").unwrap_err().contains("not in this version"));
     }
 }

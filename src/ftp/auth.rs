@@ -1,26 +1,36 @@
 //! Logins: one answer for every cause of failure, and the slower the more there were.
 //!
 //! libunftp hands over a name, a password and the client's certificate, and turns any error into the same
-//! 530. Passwords are [`Logins`]' business, certificates [`certificate`]'s; here lie the delays. A failure costs its peer a second, from the fourth on more
-//! (at most five), and the third of a session ends it; an account that one peer has missed ten times is locked to that peer, right password or not. Both are
-//! forgotten ten minutes after the last password that was looked at, the delays after a success too.
-//! Other peers are not touched, so nobody can lock a scanner out by guessing from elsewhere.
+//! 530. Passwords are [`Logins`]' business, certificates [`certificate`]'s, delays and locks [`watchlist`]'s; here
+//! they come together with what the account asks of its clients: where they come from, TLS, how many they are.
+//! The log says why a login failed; the client is never told.
+//!
+//! One password of each address is looked at at a time, so that who sends a thousand keeps nobody else waiting;
+//! an address that is known for the account does not wait behind its neighbours.
 
 use super::certificate;
 use super::listing::Home;
-use super::session::{Session, Stats, lock, peer_key};
+use super::session::{Seats, Session, Stats, lock, peer_key};
+use super::throttle::{Throttle, Throttles};
 use super::tls::Tls;
+use super::watchlist::{Digest, MEMORY, Subject, Verdict, Watchlist};
 use crate::account::{Account, AccountName, ClientCertificate};
+use crate::accounts::bans::{Ban, Bans};
 use crate::accounts::password::Logins;
 use crate::homes::Homes;
+use crate::units::Timestamp;
 use async_trait::async_trait;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
+use tokio::sync::OwnedMutexGuard;
 use unftp_core::auth::{
-    AuthenticationError, Authenticator, ClientCert, Credentials, Principal, UserDetail, UserDetailError, UserDetailProvider,
+    AuthenticationError, Authenticator, ChannelEncryptionState, ClientCert, Credentials, Principal, UserDetail, UserDetailError,
+    UserDetailProvider,
 };
 
 /// Who is logged in.
@@ -29,6 +39,8 @@ pub(super) struct User {
     /// As it stood at the login.
     pub account: Arc<Account>,
     pub home: Arc<Home>,
+    /// Where the account has a bandwidth.
+    pub throttle: Option<Arc<Throttle>>,
 }
 
 impl UserDetail for User {}
@@ -44,47 +56,92 @@ pub(super) struct Gate {
     pub logins: Logins,
     pub homes: Homes,
     pub stats: Arc<Stats>,
+    pub bans: Bans,
     tls: Option<Arc<Tls>>,
-    failures: Mutex<Failures>,
+    watchlist: Mutex<Watchlist>,
+    turns: Turns,
+    seats: Arc<Seats>,
+    throttles: Throttles,
+    /// Of the digests of what was said; as old as the door.
+    salt: [u8; 32],
+}
+
+/// Who wants in, as far as the connection tells.
+struct Caller<'a> {
+    session: &'a Session,
+    /// For counting: a network, not an address, where addresses are plenty.
+    peer: IpAddr,
+    over_tls: bool,
+    certificates: Option<&'a [ClientCert]>,
 }
 
 impl Gate {
-    pub fn new(logins: Logins, homes: Homes, stats: Arc<Stats>, tls: Option<Arc<Tls>>) -> Self {
-        Gate { logins, homes, stats, tls, failures: Mutex::new(Failures::default()) }
+    pub fn new(logins: Logins, homes: Homes, stats: Arc<Stats>, bans: Bans, tls: Option<Arc<Tls>>) -> Self {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).expect("the system gives random bytes");
+        Gate {
+            logins,
+            homes,
+            stats,
+            bans,
+            tls,
+            watchlist: Mutex::default(),
+            turns: Turns::default(),
+            seats: Arc::default(),
+            throttles: Throttles::default(),
+            salt,
+        }
     }
 
-    /// By the password, and the certificate where the account requires it.
-    async fn admit(&self, peer: IpAddr, name: &str, password: &str, certificates: Option<&[ClientCert]>) -> Option<User> {
+    /// By the password, and whatever else the account requires.
+    async fn admit(&self, caller: &Caller<'_>, name: &str, password: &str) -> Option<User> {
+        let Caller { peer, certificates, .. } = *caller;
         // A name that cannot be an account's still costs a look-up, so that it takes as long.
         let account_name: Option<AccountName> = name.parse().ok();
-        let locked = account_name.as_ref().is_some_and(|name| lock(&self.failures).is_locked(peer, name, Instant::now()));
-        if locked {
+        let said = self.digest(name, password);
+        let verdict = |name| lock(&self.watchlist).verdict(peer, name, &said, Instant::now());
+        let look = account_name.as_ref().map_or(Verdict::Look, verdict);
+        let _turn = match look {
+            Verdict::Locked => return None,
+            Verdict::Known => None,
+            Verdict::Look => Some(self.turns.enter(peer).await),
+        };
+        // Those who were before may have locked it.
+        if look == Verdict::Look && account_name.as_ref().is_some_and(|name| verdict(name) == Verdict::Locked) {
             return None;
         }
-        let account = self.logins.check(name, password).await.filter(|account| {
-            let passes = account.client_certificate != Some(ClientCertificate::Required) || self.is_of(account, certificates);
-            if !passes {
-                tracing::warn!(account.name = %account.name, %peer, shown = certificates.is_some(), "the password was right, but the account requires its client certificate");
-            }
-            passes
-        });
-        let Some(account) = account else {
+        let Some(account) = self.logins.check(name, password).await else {
             if let Some(name) = account_name {
-                lock(&self.failures).missed(peer, name, Instant::now());
+                let locked = lock(&self.watchlist).missed(peer, &name, Instant::now());
+                self.write_down(locked).await;
             }
             return None;
         };
-        self.let_in(peer, account).await
+        if account.client_certificate == Some(ClientCertificate::Required) && !self.is_of(&account, certificates) {
+            let shown = certificates.is_some();
+            tracing::warn!(account.name = %account.name, %peer, shown, "the password was right, but the account requires its client certificate");
+            return None;
+        }
+        let name = account.name.clone();
+        let user = self.let_in(caller, account).await?;
+        if lock(&self.watchlist).succeeded(peer, &name, said, Instant::now()) {
+            let (bans, whose) = (self.bans.clone(), name);
+            let lifted = tokio::task::spawn_blocking(move || bans.lift(&whose, peer).map_err(|error| error.to_string())).await;
+            if let Ok(Err(error)) = lifted {
+                tracing::warn!(error, "a lock that is over is still on the list");
+            }
+        }
+        Some(user)
     }
 
     /// By the certificate alone, where that suffices. Not subject to the lock that guessing passwords earns:
     /// a key cannot be guessed.
-    async fn admit_by_certificate(&self, peer: IpAddr, name: &str, certificates: Option<&[ClientCert]>) -> Option<User> {
+    async fn admit_by_certificate(&self, caller: &Caller<'_>, name: &str) -> Option<User> {
         let account = self.logins.account(name).await?;
-        if account.client_certificate != Some(ClientCertificate::Sufficient) || !self.is_of(&account, certificates) {
+        if account.client_certificate != Some(ClientCertificate::Sufficient) || !self.is_of(&account, caller.certificates) {
             return None;
         }
-        self.let_in(peer, account).await
+        self.let_in(caller, account).await
     }
 
     fn is_of(&self, account: &Account, certificates: Option<&[ClientCert]>) -> bool {
@@ -92,24 +149,110 @@ impl Gate {
         certificate::is_of(account, certificates, identity.as_ref().and_then(|identity| identity.authority.as_ref()))
     }
 
-    async fn let_in(&self, peer: IpAddr, account: Account) -> Option<User> {
+    /// Who has shown who it is still needs to come as its account wants it.
+    async fn let_in(&self, caller: &Caller<'_>, account: Account) -> Option<User> {
+        let (session, name) = (caller.session, account.name.clone());
+        let refuse = |why: &str| tracing::warn!(session.id = session.number, account.name = %name, peer = %session.peer, "a right login was refused: {why}");
+        if !account.may_come_from(session.peer.ip()) {
+            refuse("the account's networks do not hold the address");
+            return None;
+        }
+        if account.require_tls && !caller.over_tls {
+            refuse("the account requires TLS, and the password came without");
+            return None;
+        }
+        // A session that changes its account gives the first one's seat away.
+        session.stand_up();
+        let Some(seat) = self.seats.take(&account.name, account.sessions) else {
+            refuse("the account has as many sessions as it may");
+            return None;
+        };
         let homes = self.homes.clone();
-        let name = account.name.clone();
+        let whose = account.name.clone();
         let home = tokio::task::spawn_blocking(move || {
-            let path = homes.ensure(&name).map_err(|error| error.to_string())?;
+            let path = homes.ensure(&whose).map_err(|error| error.to_string())?;
             Home::open(&path).map_err(|error| format!("{} cannot be opened: {error}", path.display()))
         })
         .await
         .unwrap_or_else(|error| Err(error.to_string()));
         match home {
             Ok(home) => {
-                lock(&self.failures).succeeded(peer, &account.name);
-                Some(User { account: Arc::new(account), home: Arc::new(home) })
+                session.sit_down(seat);
+                let throttle = account.bandwidth.map(|rate| self.throttles.of(&account.name, rate.0));
+                Some(User { account: Arc::new(account), home: Arc::new(home), throttle })
             }
             Err(error) => {
                 tracing::error!(account.name = %account.name, error, "a login failed because the account's home is not usable");
                 None
             }
+        }
+    }
+
+    /// Counts a failure; answers when the client may hear of it.
+    async fn failed(&self, peer: IpAddr) -> std::time::Duration {
+        self.stats.login_failed();
+        let (delay, locked) = lock(&self.watchlist).failed(peer, Instant::now());
+        self.write_down(locked.into_iter().collect()).await;
+        delay
+    }
+
+    /// Into the log, and into the list that `inkport account bans` shows.
+    async fn write_down(&self, locked: Vec<Subject>) {
+        for subject in locked {
+            let since = Timestamp::from_system(SystemTime::now());
+            let (until, reason) = (since.after(MEMORY), subject.reason());
+            let (account, address) = match subject {
+                Subject::Pair(peer, account) => (Some(account), Some(peer)),
+                Subject::Peer(peer) => (None, Some(peer)),
+                Subject::Account(account) => (Some(account), None),
+            };
+            let (name, peer) = (account.as_ref().map(tracing::field::display), address.map(tracing::field::display));
+            tracing::warn!(account.name = name, peer, reason, until = %until, "logins are locked until then, but for who is known");
+            let (bans, ban) = (self.bans.clone(), Ban { account, address, reason, since, until });
+            let put = tokio::task::spawn_blocking(move || bans.put(&ban).map_err(|error| error.to_string())).await;
+            if let Ok(Err(error)) = put {
+                tracing::warn!(error, "a lock is not on the list that `inkport account bans` shows");
+            }
+        }
+    }
+
+    fn digest(&self, name: &str, password: &str) -> Digest {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.salt).expect("HMAC takes a key of any length");
+        mac.update(&(name.len() as u64).to_le_bytes());
+        mac.update(name.as_bytes());
+        mac.update(password.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// One at a time for each peer; as many as have sessions.
+#[derive(Default)]
+struct Turns {
+    taken: Arc<Mutex<HashMap<IpAddr, Arc<tokio::sync::Mutex<()>>>>>,
+}
+
+struct Turn {
+    taken: Arc<Mutex<HashMap<IpAddr, Arc<tokio::sync::Mutex<()>>>>>,
+    peer: IpAddr,
+    held: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    async fn enter(&self, peer: IpAddr) -> Turn {
+        let turn = Arc::clone(lock(&self.taken).entry(peer).or_default());
+        // Made before the wait: whoever gives up waiting clears up too.
+        let mut mine = Turn { taken: Arc::clone(&self.taken), peer, held: None };
+        mine.held = Some(turn.lock_owned().await);
+        mine
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        self.held = None;
+        if taken.get(&self.peer).is_some_and(|turn| Arc::strong_count(turn) == 1) {
+            taken.remove(&self.peer);
         }
     }
 }
@@ -140,10 +283,11 @@ impl Authenticator for Doorkeeper {
     async fn authenticate(&self, name: &str, credentials: &Credentials) -> Result<Principal, AuthenticationError> {
         let Ok(_turn) = self.turn.try_lock() else { return Err(AuthenticationError::BadPassword) };
         let peer = peer_key(self.session.peer.ip());
-        let certificates = credentials.certificate_chain.as_deref();
+        let over_tls = credentials.command_channel_security == ChannelEncryptionState::Tls;
+        let caller = Caller { session: &self.session, peer, over_tls, certificates: credentials.certificate_chain.as_deref() };
         let (user, by) = match &credentials.password {
-            Some(password) => (self.gate.admit(peer, name, password, certificates).await, "password"),
-            None => (self.gate.admit_by_certificate(peer, name, certificates).await, "certificate"),
+            Some(password) => (self.gate.admit(&caller, name, password).await, "password"),
+            None => (self.gate.admit_by_certificate(&caller, name).await, "certificate"),
         };
         if let Some(user) = user {
             tracing::info!(session.id = self.session.number, account.name = %user.account.name, peer = %self.session.peer, by, "logged in");
@@ -154,8 +298,7 @@ impl Authenticator for Doorkeeper {
             // Nothing was tried yet: the client is asked for its password.
             return Err(AuthenticationError::BadCert);
         }
-        self.gate.stats.login_failed();
-        let delay = lock(&self.gate.failures).failed(peer, Instant::now());
+        let delay = self.gate.failed(peer).await;
         // The name is whatever a stranger typed, perhaps the password: it is not logged.
         tracing::warn!(session.id = self.session.number, peer = %self.session.peer, delay = ?delay, "a login failed");
         tokio::time::sleep(delay).await;
@@ -181,120 +324,5 @@ impl UserDetailProvider for Doorkeeper {
         let user = user.ok_or_else(|| UserDetailError::UserNotFound { username: principal.username.clone() })?;
         self.session.log_in();
         Ok(user)
-    }
-}
-
-const MEMORY: Duration = Duration::from_secs(600);
-const FIRST_DELAY: Duration = Duration::from_secs(1);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
-const MISSES_TO_LOCK: u32 = 10;
-/// Failures before the delay grows; libunftp ends a session after as many.
-const TRIES: u32 = 3;
-/// Peers, and pairs of peer and account, that are remembered; beyond, the oldest is forgotten.
-const REMEMBERED: usize = 4096;
-
-/// Failed logins of late. Pure: time is passed in.
-#[derive(Debug, Default)]
-struct Failures {
-    peers: HashMap<IpAddr, Count>,
-    pairs: HashMap<(IpAddr, AccountName), Count>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Count {
-    count: u32,
-    last: Instant,
-}
-
-impl Failures {
-    /// Notes a failure; answers how long its answer is to be held back.
-    fn failed(&mut self, peer: IpAddr, now: Instant) -> Duration {
-        let count = note(&mut self.peers, peer, now);
-        (FIRST_DELAY + FIRST_DELAY / 2 * count.saturating_sub(TRIES)).min(LONGEST_DELAY)
-    }
-
-    /// Notes a password that was looked at and wrong.
-    fn missed(&mut self, peer: IpAddr, name: AccountName, now: Instant) {
-        if note(&mut self.pairs, (peer, name.clone()), now) == MISSES_TO_LOCK {
-            tracing::warn!(account.name = %name, %peer, "an account is locked to this peer for 10 minutes, because the password was wrong {MISSES_TO_LOCK} times");
-        }
-    }
-
-    fn is_locked(&self, peer: IpAddr, name: &AccountName, now: Instant) -> bool {
-        self.pairs.get(&(peer, name.clone())).is_some_and(|pair| pair.count >= MISSES_TO_LOCK && is_fresh(pair, now))
-    }
-
-    fn succeeded(&mut self, peer: IpAddr, name: &AccountName) {
-        self.peers.remove(&peer);
-        self.pairs.remove(&(peer, name.clone()));
-    }
-}
-
-fn is_fresh(count: &Count, now: Instant) -> bool {
-    now.saturating_duration_since(count.last) < MEMORY
-}
-
-/// One more in a map of bounded size.
-fn note<K: std::hash::Hash + Eq + Clone>(counts: &mut HashMap<K, Count>, key: K, now: Instant) -> u32 {
-    if !counts.contains_key(&key) && counts.len() >= REMEMBERED {
-        counts.retain(|_, count| is_fresh(count, now));
-        if counts.len() >= REMEMBERED
-            && let Some(oldest) = counts.iter().min_by_key(|(_, count)| count.last).map(|(key, _)| key.clone())
-        {
-            counts.remove(&oldest);
-        }
-    }
-    let count = counts.entry(key).or_insert(Count { count: 0, last: now });
-    if !is_fresh(count, now) {
-        count.count = 0;
-    }
-    *count = Count { count: count.count.saturating_add(1), last: now };
-    count.count
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
-    const TWO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
-
-    #[test]
-    fn failures_slow_their_peer_down_until_a_success_or_ten_minutes() {
-        let mut failures = Failures::default();
-        let start = Instant::now();
-        let delays: Vec<f32> = (0..10).map(|_| failures.failed(ONE, start).as_secs_f32()).collect();
-        assert_eq!(delays, [1.0, 1.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]);
-        assert_eq!(failures.failed(TWO, start), FIRST_DELAY);
-        failures.succeeded(ONE, &"desk".parse().unwrap());
-        assert_eq!(failures.failed(ONE, start), FIRST_DELAY);
-        assert_eq!(failures.failed(TWO, start + MEMORY), FIRST_DELAY);
-    }
-
-    #[test]
-    fn an_account_is_locked_to_the_peer_that_guesses() {
-        let mut failures = Failures::default();
-        let start = Instant::now();
-        let desk: AccountName = "desk".parse().unwrap();
-        for _ in 0..MISSES_TO_LOCK {
-            assert!(!failures.is_locked(ONE, &desk, start));
-            failures.missed(ONE, desk.clone(), start);
-        }
-        assert!(failures.is_locked(ONE, &desk, start));
-        assert!(!failures.is_locked(TWO, &desk, start), "the real scanner still comes in");
-        assert!(!failures.is_locked(ONE, &"other".parse().unwrap(), start));
-        assert!(!failures.is_locked(ONE, &desk, start + MEMORY));
-    }
-
-    #[test]
-    fn what_is_remembered_has_a_bound() {
-        let mut failures = Failures::default();
-        let start = Instant::now();
-        failures.failed(TWO, start + Duration::from_secs(1));
-        for number in 0..(REMEMBERED as u32 + 100) {
-            failures.failed(IpAddr::from(number.to_be_bytes()), start);
-        }
-        assert_eq!(failures.peers.len(), REMEMBERED);
-        assert!(failures.peers.contains_key(&TWO), "the youngest stays");
     }
 }

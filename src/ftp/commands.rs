@@ -11,16 +11,16 @@ use super::lists::{Facts, Options, fits, pattern};
 use super::session::{Session, lock};
 use super::storage::{Storage, relative};
 use super::{blocking, sidecars};
-use crate::account::VirtualPath;
+use crate::account::{Permission, VirtualPath};
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, ReplyText, SiteCommandContext, SiteCommandHandler};
 use std::path::{Path, PathBuf};
 use unftp_core::storage::{Error, ErrorKind, Fileinfo, Metadata, StorageBackend};
 
 /// What is asked of [`Answers`].
-pub(super) const VERBS: [&str; 20] = [
-    "ALLO", "APPE", "CLNT", "CSID", "FEAT", "HELP", "HOST", "LANG", "LIST", "MLSD", "MLST", "NLST", "OPTS", "REST", "RETR",
-    "SIZE", "STAT", "STOR", "STOU", "TYPE",
+pub(super) const VERBS: [&str; 21] = [
+    "ALLO", "APPE", "CLNT", "CSID", "FEAT", "HELP", "HOST", "LANG", "LIST", "MLSD", "MLST", "NLST", "OPTS", "PROT", "REST",
+    "RETR", "SIZE", "STAT", "STOR", "STOU", "TYPE",
 ];
 
 /// Answers [`VERBS`], or has nothing against them.
@@ -39,6 +39,11 @@ const GO_ON: Reply = Reply::None;
 impl SiteCommandHandler<Storage, User> for Answers {
     async fn handle(&self, context: &Context) -> Reply {
         let (session, arguments) = (&*context.storage.session, context.arguments.as_str());
+        if let Some(user) = context.user.as_ref()
+            && let Some(refusal) = forbidden(context, user)
+        {
+            return refusal;
+        }
         match (context.command.trim_start(), context.user.as_ref()) {
             ("CLNT", _) => Reply::new(ReplyCode::CommandOkay, "Noted"),
             ("CSID", _) => Reply::new(ReplyCode::CommandOkay, "Name=Inkport;"),
@@ -47,6 +52,11 @@ impl SiteCommandHandler<Storage, User> for Answers {
             ("HOST", user) => host(arguments, user.is_some()),
             ("LANG", _) => language(arguments),
             ("OPTS", user) => options(session, arguments, user.is_some()),
+            // It holds already.
+            ("PROT", _) => {
+                session.set_data_over_tls(arguments == "P");
+                GO_ON
+            }
             ("TYPE", _) => kind(session, arguments),
             ("REST", _) if session.is_ascii() && arguments != "0" => {
                 Reply::new(ReplyCode::ParameterSyntaxError, "A position makes no sense in TYPE A")
@@ -61,6 +71,31 @@ impl SiteCommandHandler<Storage, User> for Answers {
             _ => GO_ON,
         }
     }
+}
+
+/// Why the account may not do this at all, if it may not.
+fn forbidden(context: &Context, user: &User) -> Option<Reply> {
+    let account = &user.account;
+    let (needed, transfers) = match context.command.trim_start() {
+        "APPE" | "STOR" | "STOU" => (&[Permission::Upload][..], true),
+        "ALLO" => (&[Permission::Upload][..], false),
+        "RETR" => (&[Permission::Download][..], true),
+        "LIST" | "NLST" | "MLSD" => (&[Permission::List][..], true),
+        "MLST" | "STAT" => (&[Permission::List][..], false),
+        // Of a file that may be fetched.
+        "SIZE" => (&[Permission::List, Permission::Download][..], false),
+        _ => return None,
+    };
+    if !needed.iter().any(|permission| account.may(*permission)) {
+        return Some(not_permitted());
+    }
+    let in_the_clear = transfers && account.require_tls && !context.storage.session.is_data_over_tls();
+    in_the_clear.then(|| Reply::new(ReplyCode::ProtRequired, "This account's data goes over TLS only: PROT P first"))
+}
+
+/// To whoever asks for what its account is not for.
+pub(super) fn not_permitted() -> Reply {
+    Reply::new(ReplyCode::FileError, "Permission denied")
 }
 
 impl Answers {

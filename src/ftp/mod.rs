@@ -12,6 +12,7 @@
 //! the forms of commands it knows) is put right by the patches in `patches/libunftp`; one of them lets
 //! `commands` answer what depends on the account, the disk, or what a client has chosen.
 
+use crate::accounts::bans::Bans;
 use crate::accounts::password::Logins;
 use crate::homes::Homes;
 use crate::intake::Intake;
@@ -37,7 +38,9 @@ mod settings;
 mod sidecars;
 mod site;
 mod storage;
+mod throttle;
 mod tls;
+mod watchlist;
 
 pub use server::Ftp;
 pub use session::{Stats, StatsNow};
@@ -67,6 +70,7 @@ pub struct Rooms {
     pub homes: Homes,
     pub intake: Intake,
     pub ledger: SqliteLedger,
+    pub bans: Bans,
 }
 
 /// What every session of a door shares.

@@ -6,16 +6,20 @@
 
 use super::session::Control;
 use crate::account::TlsEof;
+use crate::intake::{IntakeError, Room};
 use crate::spool::{SpoolError, Staged, Staging};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinHandle;
 
 /// What is read before it is handed to the disk; an upload holds at most two of these.
 const BUFFER: usize = 256 * 1024;
+
+/// Whoever sends fewer bytes than this in the time that is a stall without any holds a place for nothing.
+const TRICKLE: usize = 4096;
 
 /// How long the data connection may still take to end after the control connection has: the end of
 /// the data was sent first, but a lost packet may let it come in second. Bytes that have arrived by
@@ -25,10 +29,13 @@ const AFTER_CONTROL: Duration = Duration::from_secs(1);
 /// Why an upload did not come in whole.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReceiveError {
-    #[error("it is larger than the {limit} bytes that are allowed")]
-    TooLarge { limit: u64 },
+    /// Too large, or no room for it.
+    #[error(transparent)]
+    Room(IntakeError),
     #[error("no byte came for {0:?}")]
     Stalled(Duration),
+    #[error("fewer than {TRICKLE} bytes came in {0:?}")]
+    Trickled(Duration),
     #[error("the control connection was lost before the end of the data")]
     ControlLost,
     #[error("the data connection broke")]
@@ -39,11 +46,18 @@ pub(super) enum ReceiveError {
 
 /// Reads to the clean end of `input`, and makes the bytes durable, still hidden. `begin` finds a place
 /// for them and says how many may come; while it does, the first of them are read already, but where
-/// it refuses, nothing more is waited for. A transfer without a byte for `stall` is broken.
-pub(super) async fn receive<R, B, E>(input: R, begin: B, control: &Control, stall: Duration, eof: TlsEof) -> Result<Staged, E>
+/// it refuses, nothing more is waited for. A transfer without a byte for `stall`, or with next to none, is broken.
+/// Answers the room that the bytes have, too.
+pub(super) async fn receive<R, B, E>(
+    input: R,
+    begin: B,
+    control: &Control,
+    stall: Duration,
+    eof: TlsEof,
+) -> Result<(Staged, Room), E>
 where
     R: AsyncRead + Unpin,
-    B: Future<Output = Result<(Staging, u64), E>>,
+    B: Future<Output = Result<(Staging, Room), E>>,
     E: From<ReceiveError>,
 {
     let mut input = Input { input, eof };
@@ -63,7 +77,7 @@ where
             }
         }
     };
-    let (staging, limit) = match begun {
+    let (staging, mut room) = match begun {
         Some(place) => place,
         None => begin.await?,
     };
@@ -71,11 +85,9 @@ where
     let mut received: u64 = 0;
     loop {
         received += buffer.len() as u64;
-        if received > limit {
-            return Err(ReceiveError::TooLarge { limit }.into());
-        }
+        room.grow_to(received).map_err(ReceiveError::Room)?;
         if ended {
-            return Ok(writer.finish(buffer).await?);
+            return Ok((writer.finish(buffer).await?, room));
         }
         buffer = writer.write(buffer).await?;
         ended = fill(&mut input, &mut buffer, control_lost.as_mut(), stall).await?;
@@ -110,7 +122,14 @@ where
     R: AsyncRead + Unpin,
     L: Future<Output = ()>,
 {
+    let (mut since, mut then) = (Instant::now(), buffer.len());
     while buffer.len() < BUFFER {
+        if since.elapsed() >= stall {
+            if buffer.len() - then < TRICKLE {
+                return Err(ReceiveError::Trickled(stall));
+            }
+            (since, then) = (Instant::now(), buffer.len());
+        }
         tokio::select! {
             // What has arrived counts, even when the control connection is gone.
             biased;

@@ -25,8 +25,6 @@ use tokio::task::JoinSet;
 
 /// From the connection to the login's success; TLS handshakes, typing and the delays of failures included.
 const LOGIN_TIME: Duration = Duration::from_secs(120);
-/// A transfer without a byte for this long is broken.
-const STALL: Duration = Duration::from_secs(300);
 /// What the reply to an upload needs to get out once the upload is done.
 const REPLY_LINGER: Duration = Duration::from_millis(500);
 /// What sessions get to end by themselves once their connection has been ended.
@@ -74,7 +72,8 @@ impl Ftp {
     /// Checks the settings and takes the port. Clients can connect from here on; they are greeted
     /// once the door runs.
     pub async fn bind(settings: Settings, rooms: Rooms) -> Result<Self, FtpError> {
-        Self::bind_with_stall(settings, rooms, STALL).await
+        let stall = settings.stall_timeout.0;
+        Self::bind_with_stall(settings, rooms, stall).await
     }
 
     /// [`Ftp::bind`] with another time without a byte after which a transfer is broken.
@@ -90,10 +89,10 @@ impl Ftp {
         }
         warn_about_ephemeral_ports(&settings);
         let stats = Arc::new(Stats::default());
-        let Rooms { logins, homes, intake, ledger } = rooms;
+        let Rooms { logins, homes, intake, ledger, bans } = rooms;
         let sessions = Sessions::new(Arc::clone(&stats), settings.max_sessions, settings.max_sessions_per_ip);
         let hall = Hall {
-            gate: Arc::new(Gate::new(logins, homes.clone(), Arc::clone(&stats), tls.clone())),
+            gate: Arc::new(Gate::new(logins, homes.clone(), Arc::clone(&stats), bans, tls.clone())),
             parts: Arc::new(Parts {
                 homes,
                 intake,
@@ -259,6 +258,7 @@ async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, begins: Beg
         socket2::SockRef::from(&stream).set_out_of_band_inline(true)?;
         let (stream, control) = Control::split(stream)?;
         let session = Arc::new(Session::new(number, peer, control));
+        session.set_data_over_tls(begins == Begins::Tls);
         let server = hall.server(&session).map_err(io::Error::other)?;
         io::Result::Ok((stream, session, server))
     };
@@ -295,6 +295,7 @@ async fn serve(hall: Arc<Hall>, stream: TcpStream, peer: SocketAddr, begins: Beg
         () = patience => {}
     }
     lock(&hall.open).remove(&number);
+    session.stand_up();
     // A data connection that waits for its command may hold on to the session for minutes. An upload
     // still needs to know whether the client stays.
     if session.is_quiet(Duration::ZERO) {

@@ -3,7 +3,7 @@
 //! a second handle of the control socket is kept here: it never reads, it only watches and ends.
 
 use super::lists::Facts;
-use crate::account::VirtualPath;
+use crate::account::AccountName;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -104,12 +104,12 @@ pub(super) struct Session {
     pub facts: Mutex<Facts>,
     /// The lines of the listing that was asked for last, until they are sent.
     pub listing: Mutex<Option<Vec<u8>>>,
-    /// How much may come under a name, as it was found when the upload was announced.
-    pub allowance: Mutex<Option<(VirtualPath, u64)>>,
     ascii: AtomicBool,
     logged_in: AtomicBool,
     utf8: AtomicBool,
+    data_over_tls: AtomicBool,
     uploads: Mutex<Uploads>,
+    seat: Mutex<Option<Seat>>,
 }
 
 #[derive(Debug)]
@@ -126,11 +126,12 @@ impl Session {
             control,
             facts: Mutex::default(),
             listing: Mutex::default(),
-            allowance: Mutex::default(),
             ascii: AtomicBool::new(false),
             logged_in: AtomicBool::new(false),
             utf8: AtomicBool::new(false),
+            data_over_tls: AtomicBool::new(false),
             uploads: Mutex::new(Uploads { running: 0, last_end: None }),
+            seat: Mutex::default(),
         }
     }
 
@@ -140,6 +141,16 @@ impl Session {
             self.set_ascii(false);
             *lock(&self.facts) = Facts::default();
         }
+    }
+
+    /// Its account has it among its sessions from now on.
+    pub fn sit_down(&self, seat: Seat) {
+        *lock(&self.seat) = Some(seat);
+    }
+
+    /// It counts for no account any more.
+    pub fn stand_up(&self) {
+        lock(&self.seat).take();
     }
 
     /// The client has said `TYPE A`.
@@ -162,6 +173,15 @@ impl Session {
 
     pub fn is_utf8(&self) -> bool {
         self.utf8.load(Ordering::Relaxed)
+    }
+
+    /// Whether data connections are encrypted (PROT P).
+    pub fn set_data_over_tls(&self, on: bool) {
+        self.data_over_tls.store(on, Ordering::Relaxed);
+    }
+
+    pub fn is_data_over_tls(&self) -> bool {
+        self.data_over_tls.load(Ordering::Relaxed)
     }
 
     /// No upload runs, and the last one ended at least `linger` ago, so its reply is on its way.
@@ -267,6 +287,44 @@ impl Drop for Place {
             }
         }
         self.sessions.stats.sessions_open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many sessions each account has.
+#[derive(Debug, Default)]
+pub(super) struct Seats {
+    taken: Mutex<HashMap<AccountName, u32>>,
+}
+
+impl Seats {
+    /// One more, if there may be; held until it is dropped.
+    pub fn take(self: &Arc<Self>, account: &AccountName, most: Option<u32>) -> Option<Seat> {
+        let mut taken = lock(&self.taken);
+        let now = taken.get(account).copied().unwrap_or(0);
+        if most.is_some_and(|most| now >= most) {
+            return None;
+        }
+        taken.insert(account.clone(), now + 1);
+        Some(Seat { seats: Arc::clone(self), account: account.clone() })
+    }
+}
+
+/// A session's place among those of its account.
+#[derive(Debug)]
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    account: AccountName,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.seats.taken);
+        if let Some(count) = taken.get_mut(&self.account) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.account);
+            }
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Settings {
     pub passive_host: PassiveHost,
     /// A session without a command and without a transfer ends after this.
     pub idle_timeout: Span,
+    /// A transfer that moves nothing for this long, or next to nothing, is broken.
+    pub stall_timeout: Span,
     pub max_sessions: usize,
     pub max_sessions_per_ip: usize,
     /// Whether folders that an upload or a rename names are made where they are missing.
@@ -38,6 +40,7 @@ impl Default for Settings {
             passive_ports: PortRange(30_000..=30_255),
             passive_host: PassiveHost::Auto,
             idle_timeout: Span(Duration::from_secs(600)),
+            stall_timeout: Span(Duration::from_secs(300)),
             max_sessions: 512,
             max_sessions_per_ip: 64,
             make_folders: false,
@@ -52,6 +55,9 @@ impl Settings {
         let wrong = |key, problem: &str| Err(FtpError::Setting { key, problem: problem.to_owned() });
         if self.idle_timeout.0 < Duration::from_secs(1) {
             return wrong("idle-timeout", "must be at least \"1s\"");
+        }
+        if self.stall_timeout.0 < Duration::from_secs(1) {
+            return wrong("stall-timeout", "must be at least \"1s\"");
         }
         if self.max_sessions == 0 {
             return wrong("max-sessions", "must be at least 1, or nobody could come in");

@@ -3,7 +3,9 @@
 //! modification and would be read again.
 
 use super::auth::User;
+use super::commands::not_permitted;
 use super::storage::{Storage, relative};
+use crate::account::Permission;
 use async_trait::async_trait;
 use libunftp::options::{Reply, ReplyCode, SiteCommandContext, SiteCommandHandler};
 use std::time::SystemTime;
@@ -96,13 +98,18 @@ impl SiteCommandHandler<Storage, User> for Site {
         let Some(user) = context.user.as_ref() else {
             return Reply::new(ReplyCode::NotLoggedIn, "Please authenticate");
         };
+        let may = |permission| user.account.may(permission);
         if matches!(self, Site::TimeOrName)
+            && (may(Permission::List) || may(Permission::Download))
             && let Ok(place) = relative(user, &context.cwd.join(arguments))
             && let Ok(entry) = user.home.entry(&place).await
             && !entry.is_dir()
             && let Ok(modified) = entry.modified()
         {
             return Reply::new_with_string(ReplyCode::FileStatus, shown(modified));
+        }
+        if !may(Permission::Upload) {
+            return not_permitted();
         }
         let not_found = || Reply::new(ReplyCode::FileError, "File not found");
         let Some(asked) = self.asked(arguments) else {

@@ -11,10 +11,11 @@ use super::charset;
 use super::listing::Entry;
 use super::receive::{ReceiveError, receive};
 use super::session::{Session, UploadGuard, lock};
+use super::throttle::{Paced, Way};
 use super::{Parts, blocking, sidecars};
-use crate::account::{Account, Charset, VirtualPath};
-use crate::homes::{HomeError, Homes};
-use crate::intake::{IntakeError, Upload};
+use crate::account::{Account, Charset, Existing, Permission, VirtualPath};
+use crate::homes::HomeError;
+use crate::intake::{IntakeError, Room, Upload};
 use crate::job::Door;
 use crate::queue::{JobLedger, QueueError};
 use crate::spool::{SpoolError, Staging};
@@ -56,34 +57,29 @@ impl Storage {
         }
         let parts = Arc::clone(&self.parts);
         let (user_now, target) = (user.clone(), path.clone());
-        let known = lock(&self.session.allowance).take().filter(|(name, _)| name == path).map(|(_, allowance)| allowance);
-        let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target, known))).await.map_err(PutError::Panicked)? };
-        let staged = receive(input, begin, &self.session.control, self.parts.stall, user.account.tls_eof).await?;
+        let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target))).await.map_err(PutError::Panicked)? };
+        let input = Paced::new(input, user.throttle.clone());
+        let (staged, room) = receive(input, begin, &self.session.control, self.parts.stall, user.account.tls_eof).await?;
         // Only now: a broken transfer leaves no folders either.
         self.make_folders(user, path).await?;
         let bytes = staged.bytes();
-        let upload = Upload { account: user.account.name.clone(), path: path.clone(), staged, door: Door::Ftp };
+        let upload = Upload { account: user.account.name.clone(), path: path.clone(), staged, door: Door::Ftp, room };
         let accepted = self.parts.intake.accept(upload).await?;
         tracing::debug!(session.id = self.session.number, account.name = %user.account.name, upload.path = %path, upload.bytes = bytes, ?accepted, "an upload was taken");
         Ok(bytes)
     }
 
     /// Refuses what would be refused after the last byte, before the first: to be asked when an upload is
-    /// announced. Everything is looked at again when it comes, but for the quota, whose use is counted once.
+    /// announced. Everything is looked at again when it comes.
     pub async fn may_come(&self, user: &User, path: &VirtualPath) -> Result<()> {
         let (parts, user_now, target) = (Arc::clone(&self.parts), user.clone(), path.clone());
-        let allowance = blocking(move || {
-            Ok(allowance(&parts, &user_now, Some(&target)).and_then(|allowance| {
-                parts.intake.has_room_for(0)?;
-                Ok(allowance)
-            }))
+        let may_come = blocking(move || {
+            let place = user_now.home.must_have_room_for(&target, makes_folders(&parts, &user_now)).map_err(PutError::NoPlace);
+            Ok(place.and_then(|()| Ok(parts.intake.may_come(&user_now.account, &target)?)))
         });
-        let refused = match allowance.await.map_err(PutError::Panicked).and_then(|found| found) {
+        let refused = match may_come.await.map_err(PutError::Panicked).and_then(|may_come| may_come) {
             Ok(_) if self.parts.is_draining() => PutError::Draining,
-            Ok(bytes) => {
-                *lock(&self.session.allowance) = Some((path.clone(), bytes));
-                return Ok(());
-            }
+            Ok(_) => return Ok(()),
             Err(error) => error,
         };
         drop(UploadGuard::begin(&self.parts.stats, &self.session));
@@ -94,14 +90,8 @@ impl Storage {
     pub async fn has_room_for(&self, user: &User, bytes: u64) -> Result<()> {
         let (parts, user) = (Arc::clone(&self.parts), user.clone());
         let room = blocking(move || {
-            let limit = match allowance(&parts, &user, None) {
-                Ok(limit) => limit,
-                Err(error) => return Ok(Err(error)),
-            };
-            if bytes > limit {
-                return Ok(Err(ReceiveError::TooLarge { limit }.into()));
-            }
-            Ok(parts.intake.has_room_for(bytes).map_err(PutError::from))
+            let room = room(&parts, &user, None).and_then(|mut room| Ok(room.grow_to(bytes)?));
+            Ok(room.and_then(|()| Ok(parts.intake.has_room_for(bytes)?)))
         });
         room.await.map_err(PutError::Panicked).and_then(|room| room).map_err(|error| error.reply())
     }
@@ -123,11 +113,26 @@ impl Storage {
     /// Where `ftp.make-folders` says so: the folders that hold `path`. They stay if what they are for fails
     /// after all, since another session may rely on them by then.
     async fn make_folders(&self, user: &User, path: &VirtualPath) -> std::result::Result<(), PutError> {
-        if !self.parts.make_folders || path.folder().is_empty() {
+        if !makes_folders(&self.parts, user) || path.folder().is_empty() {
             return Ok(());
         }
         let (homes, account, path) = (self.parts.homes.clone(), user.account.name.clone(), path.clone());
         Ok(blocking(move || Ok(homes.make_folders(&account, &path))).await.map_err(PutError::Panicked)??)
+    }
+
+    /// Answers the name that it has then.
+    async fn rename_in_home(&self, user: &User, from: &VirtualPath, to: VirtualPath) -> Result<VirtualPath> {
+        let (parts, account, from) = (Arc::clone(&self.parts), Arc::clone(&user.account), from.clone());
+        let renamed = blocking(move || {
+            let existing = if parts.intake.is_document(&account.name, &to) { account.existing } else { Existing::Replace };
+            Ok(parts.homes.rename(&account.name, &from, &to, existing))
+        });
+        renamed.await.map_err(refuse_io)?.map_err(|error| match error {
+            HomeError::Taken { .. } => {
+                Error::new(ErrorKind::FileNameNotAllowedError, ReplyText("There is a file of that name already".to_owned()))
+            }
+            error => Error::new(ErrorKind::PermanentFileNotAvailable, error),
+        })
     }
 
     /// Another time of modification, by way of `intake`.
@@ -195,8 +200,6 @@ impl Debug for Storage {
 enum PutError {
     #[error("the daemon is stopping")]
     Draining,
-    #[error("the account's quota of {quota} bytes is used up")]
-    Quota { quota: u64 },
     #[error("there is no place for it")]
     NoPlace(#[source] io::Error),
     #[error("it could not be begun")]
@@ -213,17 +216,14 @@ impl PutError {
     fn kind(&self) -> ErrorKind {
         match self {
             PutError::Draining | PutError::Panicked(_) => ErrorKind::LocalError,
-            PutError::Quota { .. } | PutError::Receive(ReceiveError::TooLarge { .. }) => {
-                ErrorKind::ExceededStorageAllocationError
-            }
             PutError::NoPlace(error) if error.kind() == io::ErrorKind::IsADirectory => ErrorKind::FileNameNotAllowedError,
             PutError::NoPlace(error) => io_kind(error),
             PutError::Home(error) => home_kind(error),
             PutError::Receive(ReceiveError::Spool(error)) => spool_kind(error),
-            PutError::Receive(ReceiveError::Stalled(_) | ReceiveError::ControlLost | ReceiveError::Broken(_)) => {
-                ErrorKind::ConnectionClosed
-            }
-            PutError::Intake(error) => intake_kind(error),
+            PutError::Receive(
+                ReceiveError::Stalled(_) | ReceiveError::Trickled(_) | ReceiveError::ControlLost | ReceiveError::Broken(_),
+            ) => ErrorKind::ConnectionClosed,
+            PutError::Receive(ReceiveError::Room(error)) | PutError::Intake(error) => intake_kind(error),
         }
     }
 }
@@ -240,57 +240,44 @@ impl PutError {
     fn told(&self) -> Option<String> {
         match self {
             PutError::Draining
-            | PutError::Quota { .. }
-            | PutError::Intake(IntakeError::Full { .. } | IntakeError::Slow { .. })
-            | PutError::Receive(ReceiveError::TooLarge { .. } | ReceiveError::Stalled(_) | ReceiveError::Broken(_)) => {
+            | PutError::Receive(ReceiveError::Stalled(_) | ReceiveError::Trickled(_) | ReceiveError::Broken(_)) => {
                 Some(format!("Not taken: {self}"))
             }
+            PutError::Intake(error) | PutError::Receive(ReceiveError::Room(error)) => match error {
+                IntakeError::Full { .. }
+                | IntakeError::Slow { .. }
+                | IntakeError::TooLarge { .. }
+                | IntakeError::Home(HomeError::OverQuota { .. }) => Some(format!("Not taken: {error}")),
+                IntakeError::Home(HomeError::Taken { .. }) => Some("Not taken: there is a file of that name already".to_owned()),
+                _ => None,
+            },
             _ => None,
         }
     }
 }
 
-/// A place for the upload and how large it may be, before a byte of it is read. Blocking.
-fn begin(parts: &Parts, user: &User, path: &VirtualPath, known: Option<u64>) -> std::result::Result<(Staging, u64), PutError> {
-    let limit = match known {
-        Some(limit) => {
-            user.home.must_have_room_for(path, parts.make_folders).map_err(PutError::NoPlace)?;
-            limit
-        }
-        None => allowance(parts, user, Some(path))?,
-    };
-    Ok((parts.intake.begin()?, limit))
+/// Fails unless the account's clients may do this. Most is refused earlier, where there is more to say.
+fn must(user: &User, permission: Permission) -> Result<()> {
+    if user.account.may(permission) { Ok(()) } else { Err(ErrorKind::PermissionDenied.into()) }
 }
 
-/// How many bytes may come, under this name if one is given. Blocking.
-fn allowance(parts: &Parts, user: &User, path: Option<&VirtualPath>) -> std::result::Result<u64, PutError> {
-    let account = &user.account;
+/// A place for the upload and the room that it has, before a byte of it is read. Blocking.
+fn begin(parts: &Parts, user: &User, path: &VirtualPath) -> std::result::Result<(Staging, Room), PutError> {
+    let room = room(parts, user, Some(path))?;
+    Ok((parts.intake.begin()?, room))
+}
+
+/// Whether folders that a name names are made where they are missing.
+fn makes_folders(parts: &Parts, user: &User) -> bool {
+    parts.make_folders && user.account.may(Permission::MakeFolder)
+}
+
+/// How much may come, under this name if one is given. Blocking.
+fn room(parts: &Parts, user: &User, path: Option<&VirtualPath>) -> std::result::Result<Room, PutError> {
     if let Some(path) = path {
-        user.home.must_have_room_for(path, parts.make_folders).map_err(PutError::NoPlace)?;
+        user.home.must_have_room_for(path, makes_folders(parts, user)).map_err(PutError::NoPlace)?;
     }
-    let mut limit = parts.intake.limits().max_upload;
-    if let Some(own) = account.max_upload {
-        limit = limit.min(own.0);
-    }
-    if let Some(quota) = account.quota {
-        let replaced = match path {
-            Some(path) => parts.homes.identity(&account.name, path)?.map_or(0, |file| file.bytes),
-            None => 0,
-        };
-        let used = used_bytes(&parts.homes, account)?.saturating_sub(replaced);
-        let left = quota.0.saturating_sub(used);
-        if left == 0 {
-            return Err(PutError::Quota { quota: quota.0 });
-        }
-        limit = limit.min(left);
-    }
-    Ok(limit)
-}
-
-fn used_bytes(homes: &Homes, account: &Account) -> std::result::Result<u64, HomeError> {
-    let mut used: u64 = 0;
-    homes.walk(&account.name, &mut |_, file| used = used.saturating_add(file.bytes))?;
-    Ok(used)
+    Ok(parts.intake.room(&user.account, path)?)
 }
 
 #[async_trait]
@@ -314,6 +301,7 @@ impl StorageBackend<User> for Storage {
     where
         Entry: Metadata,
     {
+        must(user, Permission::List)?;
         let path = relative(user, path.as_ref())?;
         let mut listed = user.home.list(&path).await.map_err(refuse_io)?;
         if user.account.charset.is_some() {
@@ -341,13 +329,15 @@ impl StorageBackend<User> for Storage {
         W: AsyncWrite + Unpin + Sync + Send,
         P: AsRef<Path> + Send + Debug,
     {
+        must(user, Permission::Download)?;
         let mut file = self.open(user, path.as_ref(), start_pos).await?;
         let mut buffer = vec![0; BUFFER];
         let mut sent = 0;
         let mut text: Option<ToWire> = None;
         let mut converted = Vec::new();
         loop {
-            let read = file.read(&mut buffer).await.map_err(refuse_io)?;
+            let portion = user.throttle.as_ref().map_or(BUFFER, |throttle| throttle.portion(BUFFER));
+            let read = file.read(&mut buffer[..portion]).await.map_err(refuse_io)?;
             let mut bytes = &buffer[..read];
             if sent == 0 && start_pos == 0 && self.session.is_ascii() && ascii::is_text(&bytes[..read.min(ascii::HEAD)]) {
                 text = Some(ToWire::default());
@@ -369,6 +359,9 @@ impl StorageBackend<User> for Storage {
             if read == 0 {
                 return Ok(sent);
             }
+            if let Some(throttle) = &user.throttle {
+                tokio::time::sleep_until(throttle.take(Way::Down, bytes.len())).await;
+            }
         }
     }
 
@@ -378,6 +371,7 @@ impl StorageBackend<User> for Storage {
         path: P,
         start_pos: u64,
     ) -> Result<Box<dyn AsyncRead + Send + Sync + Unpin>> {
+        must(user, Permission::Download)?;
         Ok(Box::new(self.open(user, path.as_ref(), start_pos).await?))
     }
 
@@ -390,6 +384,7 @@ impl StorageBackend<User> for Storage {
         path: P,
         start_pos: u64,
     ) -> Result<u64> {
+        must(user, Permission::Upload)?;
         if start_pos > 0 {
             tracing::info!(session.id = self.session.number, account.name = %user.account.name, "an upload was refused: it would go on with a file (REST or APPE)");
             // A client that is cut off while it sends may never read why.
@@ -415,19 +410,23 @@ impl StorageBackend<User> for Storage {
     }
 
     async fn del<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
-        user.home.files.del(user, relative(user, path.as_ref())?).await
+        must(user, Permission::Delete)?;
+        let (homes, name, path) = (self.parts.homes.clone(), user.account.name.clone(), Self::place(user, path.as_ref())?);
+        blocking(move || Ok(homes.delete(&name, &path).map_err(not_to_be_read))).await.map_err(refuse_io)?
     }
 
     async fn mkd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
+        must(user, Permission::MakeFolder)?;
         user.home.files.mkd(user, relative(user, path.as_ref())?).await
     }
 
     /// The rename itself; then intake makes it durable and does whatever it means to a job. Were the
     /// daemon killed in between, the scan at the next start would find the file under its new name.
     async fn rename<P: AsRef<Path> + Send + Debug>(&self, user: &User, from: P, to: P) -> Result<()> {
+        must(user, Permission::Rename)?;
         let (from, to) = (Self::place(user, from.as_ref())?, Self::place(user, to.as_ref())?);
         self.make_folders(user, &to).await.map_err(|error| Error::new(error.kind(), error))?;
-        user.home.files.rename(user, from.relative(), to.relative()).await?;
+        let to = self.rename_in_home(user, &from, to).await?;
         match self.parts.intake.renamed(&user.account.name, &from, &to).await {
             Ok(accepted) => {
                 tracing::debug!(session.id = self.session.number, account.name = %user.account.name, upload.path = %to, ?accepted, "a file was renamed");
@@ -441,6 +440,7 @@ impl StorageBackend<User> for Storage {
     }
 
     async fn rmd<P: AsRef<Path> + Send + Debug>(&self, user: &User, path: P) -> Result<()> {
+        must(user, Permission::Delete)?;
         let path = relative(user, path.as_ref())?;
         if path == "." {
             return Err(ErrorKind::PermissionDenied.into());
@@ -491,7 +491,8 @@ fn home_kind(error: &HomeError) -> ErrorKind {
     match error {
         HomeError::NoSpace { .. } => ErrorKind::InsufficientStorageSpaceError,
         HomeError::Missing { .. } => ErrorKind::PermanentFileNotAvailable,
-        HomeError::NotAPlace { .. } => ErrorKind::FileNameNotAllowedError,
+        HomeError::NotAPlace { .. } | HomeError::Taken { .. } => ErrorKind::FileNameNotAllowedError,
+        HomeError::OverQuota { .. } => ErrorKind::ExceededStorageAllocationError,
         HomeError::Io { source, .. } => io_kind(source),
     }
 }
@@ -557,8 +558,10 @@ mod tests {
         let full = IntakeError::Spool(SpoolError::NoSpace { path: path.clone() });
         assert_eq!(code(PutError::Intake(full)), "452");
         assert_eq!(code(PutError::Intake(IntakeError::NoSpace { floor: 1 })), "452");
-        assert_eq!(code(PutError::Receive(ReceiveError::TooLarge { limit: 1 })), "552");
-        assert_eq!(code(PutError::Quota { quota: 1 }), "552");
+        assert_eq!(code(PutError::Receive(ReceiveError::Room(IntakeError::TooLarge { limit: 1 }))), "552");
+        let quota = crate::account::Quota { bytes: Some(1), files: None };
+        assert_eq!(code(PutError::Intake(HomeError::OverQuota { quota }.into())), "552");
+        assert_eq!(code(PutError::Home(HomeError::Taken { path: path.clone() })), "553");
         assert_eq!(code(PutError::Intake(IntakeError::Queue(QueueError::Closed))), "451");
         assert_eq!(code(PutError::Home(HomeError::Missing { path: path.clone() })), "550");
         assert_eq!(code(PutError::Home(HomeError::NotAPlace { path: path.clone() })), "553");

@@ -1,6 +1,7 @@
 //! The whole way in, on real folders and a real database.
 
 use super::*;
+use crate::account::Account;
 use crate::job::state::RetryPolicy;
 use crate::queue::JobLedger;
 use crate::queue::sqlite::SqliteLedger;
@@ -35,7 +36,8 @@ impl House {
         let mut staging = self.intake.begin().unwrap();
         staging.write_all(bytes).unwrap();
         let staged = staging.finish().unwrap();
-        Upload { account: self.alice.clone(), path: at(path), staged, door: Door::Ftp }
+        let room = self.intake.room(&Account::new(self.alice.clone()), Some(&at(path))).unwrap();
+        Upload { account: self.alice.clone(), path: at(path), staged, door: Door::Ftp, room }
     }
 
     async fn accept(&self, path: &str, bytes: &[u8]) -> Result<Accepted, IntakeError> {

@@ -253,7 +253,7 @@ impl Retention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::account::VirtualPath;
+    use crate::account::{Account, VirtualPath};
     use crate::homes::Homes;
     use crate::intake::{Accepted, Limits, Upload};
     use crate::job::delivery::Attempt;
@@ -294,8 +294,9 @@ mod tests {
             let mut staging = self.retention.intake.begin().unwrap();
             staging.write_all(bytes).unwrap();
             let path = VirtualPath::new(name).unwrap();
-            let upload =
-                Upload { account: self.account.parse().unwrap(), path, staged: staging.finish().unwrap(), door: Door::Ftp };
+            let account = Account::new(self.account.parse().unwrap());
+            let room = self.retention.intake.room(&account, Some(&path)).unwrap();
+            let upload = Upload { account: account.name, path, staged: staging.finish().unwrap(), door: Door::Ftp, room };
             match self.retention.intake.accept(upload).await.unwrap() {
                 Accepted::Job(id) => id,
                 other => panic!("{other:?}"),

@@ -1,7 +1,7 @@
 //! What the watch remembers and does; `watch` decides when. Time is passed in.
 
 use super::{Health, Hint};
-use crate::account::{AccountName, Arrival, VirtualPath};
+use crate::account::{Account, AccountName, Arrival, VirtualPath};
 use crate::accounts::Accounts;
 use crate::homes::{HomeError, Homes};
 use crate::intake::{Accepted, Intake, IntakeError};
@@ -156,6 +156,7 @@ impl Eyes {
         let (mut new, mut seen, mut more) = (Vec::new(), Known::default(), false);
         let mut failed = None;
         for account in self.accounts.list().map_err(|error| trouble(&error))? {
+            self.recount(&account);
             let (name, arrival) = (account.name, account.arrival);
             let walked = self.homes.walk(&name, &mut |path, file| {
                 if failed.is_some() {
@@ -177,8 +178,13 @@ impl Eyes {
             });
             match (failed.take(), walked) {
                 (Some(error), _) => return Err(error),
-                // Nobody has logged in to this account yet.
-                (None, Ok(()) | Err(HomeError::Missing { .. })) => {}
+                (None, Ok(())) => {}
+                // A new account: nobody has logged in to it yet.
+                (None, Err(HomeError::Missing { .. })) => {
+                    if let Err(error) = self.homes.ensure(&name) {
+                        tracing::warn!(account.name = %name, error = trouble(&error), "a home cannot be made");
+                    }
+                }
                 (None, Err(error)) => tracing::warn!(account.name = %name, error = trouble(&error), "a home cannot be scanned"),
             }
         }
@@ -194,9 +200,28 @@ impl Eyes {
         }
     }
 
-    /// What tells that this account's files are whole; `None` if there is no such account.
-    fn arrival(&self, account: &AccountName) -> Result<Option<Arrival>, Trouble> {
-        Ok(self.accounts.find(account).map_err(|error| trouble(&error))?.map(|account| account.arrival))
+    /// `None` if there is no such account.
+    fn account(&self, account: &AccountName) -> Result<Option<Account>, Trouble> {
+        self.accounts.find(account).map_err(|error| trouble(&error))
+    }
+
+    /// Counts what others did in its home, where somebody has counted before.
+    fn recount(&self, account: &Account) {
+        if account.quota().is_limit()
+            && let Err(error) = self.homes.recount(&account.name)
+        {
+            tracing::warn!(account.name = %account.name, error = trouble(&error), "a home cannot be counted");
+        }
+    }
+
+    /// Whether its home holds more than it may.
+    fn is_over_quota(&self, account: &Account) -> Result<bool, Trouble> {
+        let quota = account.quota();
+        if !quota.is_limit() {
+            return Ok(false);
+        }
+        let held = self.homes.held(&account.name).map_err(|error| trouble(&error))?;
+        Ok(quota.bytes.is_some_and(|most| held.bytes > most) || quota.files.is_some_and(|most| held.files > most))
     }
 
     /// Looks where something happened.
@@ -219,8 +244,13 @@ impl Eyes {
             }
             let found = match arrivals.get(&key.0) {
                 Some(arrival) => Ok(*arrival),
-                None => self.arrival(&key.0).inspect(|arrival| {
-                    arrivals.insert(key.0.clone(), *arrival);
+                None => self.account(&key.0).map(|account| {
+                    if let Some(account) = &account {
+                        self.recount(account);
+                    }
+                    let arrival = account.map(|account| account.arrival);
+                    arrivals.insert(key.0.clone(), arrival);
+                    arrival
                 }),
             };
             let arrival = match found {
@@ -275,6 +305,8 @@ pub(super) struct Patrol {
     eyes: Eyes,
     known: Known,
     waiting: HashMap<Key, Waiting>,
+    /// Accounts whose homes hold too much, as the log knows.
+    over: HashSet<AccountName>,
     /// Nothing is taken before.
     paused_until: Option<Instant>,
     health: Health,
@@ -290,7 +322,7 @@ impl Patrol {
         health: Health,
     ) -> Self {
         let eyes = Eyes { homes, accounts, intake, ledger };
-        Patrol { quiet, eyes, known: Known::default(), waiting: HashMap::new(), paused_until: None, health }
+        Patrol { quiet, eyes, known: Known::default(), waiting: HashMap::new(), over: HashSet::new(), paused_until: None, health }
     }
 
     /// When [`take_due`](Self::take_due) has something to do; `None` while nothing waits.
@@ -377,8 +409,10 @@ impl Patrol {
     async fn take(&mut self, key: Key, before: FileIdentity, now: Instant) -> Result<(), Trouble> {
         let (eyes, mut known, looked_at) = (self.eyes.clone(), std::mem::take(&mut self.known), key.clone());
         let looking = move || {
-            let found = match eyes.arrival(&looked_at.0) {
-                Ok(Some(arrival)) => eyes.look(&mut known, &looked_at, arrival),
+            let found = match eyes.account(&looked_at.0) {
+                Ok(Some(account)) => eyes.is_over_quota(&account).and_then(|over| {
+                    Ok(eyes.look(&mut known, &looked_at, account.arrival)?.map(|(file, whole)| (file, whole, over)))
+                }),
                 Ok(None) => Ok(None),
                 Err(error) => Err(error),
             };
@@ -386,15 +420,25 @@ impl Patrol {
         };
         let (found, known) = tokio::task::spawn_blocking(looking).await.map_err(|ended| trouble(&ended))?;
         self.known = known;
+        if let Ok(Some((_, _, over))) = &found {
+            let changed = if *over { self.over.insert(key.0.clone()) } else { self.over.remove(&key.0) };
+            if *over && changed {
+                tracing::warn!(account.name = %key.0, "the account's home holds more than its quota: what arrives there otherwise than by a door waits until there is room");
+            }
+        }
         let again = now + self.quiet;
         match found? {
             None => {
                 self.waiting.remove(&key);
             }
-            Some((file, whole)) if file != before => {
+            // A later scan looks again.
+            Some((_, _, true)) => {
+                self.waiting.remove(&key);
+            }
+            Some((file, whole, _)) if file != before => {
                 self.waiting.insert(key, Waiting { file, due: now + self.patience(whole) });
             }
-            Some((file, _)) => match self.eyes.intake.take(&key.0, &key.1, Door::Watch).await {
+            Some((file, ..)) => match self.eyes.intake.take(&key.0, &key.1, Door::Watch).await {
                 Ok(Accepted::Job(_) | Accepted::Known(_)) => {
                     self.known.insert(&key.0, file);
                     self.waiting.remove(&key);

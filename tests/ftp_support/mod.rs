@@ -5,6 +5,7 @@ pub mod dialogue;
 pub mod wire;
 
 use inkport::account::Account;
+use inkport::accounts::bans::Bans;
 use inkport::accounts::{Accounts, password};
 use inkport::ftp::{Certificates, Ftp, PortRange, Rooms, Settings, Stats};
 use inkport::homes::Homes;
@@ -82,6 +83,7 @@ impl House {
             homes: homes.clone(),
             intake: Intake::at_most(spool.clone(), homes.clone(), queue.clone(), limits, max_queued),
             ledger: ledger.clone(),
+            bans: Bans::open(&database).unwrap(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let door = runtime.block_on(Ftp::bind_with_stall(settings, rooms, stall)).unwrap();
@@ -116,6 +118,10 @@ impl House {
         account.password_hash = Some(password::hash(password));
         self.homes.ensure(&account.name).unwrap();
         self.accounts.add(&account).unwrap();
+    }
+
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     pub fn runtime(&self) -> &Runtime {

@@ -98,8 +98,9 @@ async fn what_came_by_another_door_or_is_no_document_is_left_alone() {
     let mut house = house();
     let mut staging = house.intake.begin().unwrap();
     staging.write_all(b"page").unwrap();
-    let (account, path) = ("alice".parse().unwrap(), VirtualPath::new("/ftp.jpg").unwrap());
-    let upload = Upload { account, path, staged: staging.finish().unwrap(), door: Door::Ftp };
+    let (account, path): (AccountName, _) = ("alice".parse().unwrap(), VirtualPath::new("/ftp.jpg").unwrap());
+    let room = house.intake.room(&Account::new(account.clone()), Some(&path)).unwrap();
+    let upload = Upload { account, path, staged: staging.finish().unwrap(), door: Door::Ftp, room };
     house.intake.accept(upload).await.unwrap();
     for name in ["ftp.jpg.txt", ".hidden.jpg", "x.part", "~.tmp"] {
         fs::write(house.home(name), b"x").unwrap();
