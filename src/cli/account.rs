@@ -27,7 +27,7 @@ pub(super) use settings::parse_language;
 #[derive(Debug, Subcommand)]
 pub enum AccountCommand {
     /// Add an account; without --password-stdin its password is generated and printed once
-    Add(AddArgs),
+    Add(Box<AddArgs>),
     /// List accounts
     List {
         /// One JSON array
@@ -42,7 +42,7 @@ pub enum AccountCommand {
         json: bool,
     },
     /// Change an account's settings; what is not named stays
-    Set(SetArgs),
+    Set(Box<SetArgs>),
     /// Give an account a new password; without --password-stdin it is generated and printed once
     Passwd {
         name: AccountName,
