@@ -3,7 +3,8 @@
 #
 # DATA (default ../shared/data) holds truth.json, score.py and a folder of files for each kind of page; it
 # is not part of this repository, because its licences differ from file to file. Prints error rates for each
-# kind (characters, words) and the words found whatever their order (bag of words, F1), in percent, then
+# kind (characters, words) and the words found whatever their order (bag of words, F1), in percent, then fields, pairs
+# and codes where the kind has them, with which part of the miss is reading and which extraction, then
 # how far the confidences can be believed, and the time. KINDS="receipt form" reads only these.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,6 +26,7 @@ done
 ended=$(date +%s.%N)
 times >"$out/times"
 python3 "$data/score.py" "$data" "$out" --missing-as-error --kinds "$(IFS=,; echo "${kinds[*]}")"
+python3 bench/fields.py "$data" "$out" "$(IFS=,; echo "${kinds[*]}")"
 python3 bench/reliability.py "$data" "$out"
 pages=$(grep -ho '"number": *[0-9]*' -r "$out" --include='*.json' | wc -l)
 awk -v w="$(echo "$ended - $started" | bc -l 2>/dev/null || python3 -c "print($ended - $started)")" -v pages="$pages" \

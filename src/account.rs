@@ -8,9 +8,13 @@ use std::{fmt, str::FromStr};
 
 mod charset;
 mod limits;
+mod own_field;
+mod pipeline;
 
 pub use charset::Charset;
 pub use limits::{Existing, Network, Permission, Permissions, Quota, Tier};
+pub use own_field::{OwnField, ValueKind};
+pub use pipeline::Step;
 
 /// An account's name: 1 to 64 of `a-z 0-9 . _ -`, beginning with a letter or a digit. It is a folder's
 /// name too, so nothing else is let through; capitals are refused rather than folded, because two
@@ -30,6 +34,10 @@ pub enum NameError {
     Role(String),
     #[error("\"{0}\" is not a kind of sidecar: use txt or json")]
     Output(String),
+    #[error("\"{0}\" is not a step of a pipeline: use text, codes or fields")]
+    Step(String),
+    #[error("{0} is not in this version: use text, codes or fields")]
+    LaterStep(String),
     #[error("\"{0}\" is not a charset for file names: use a label like shift_jis, gbk, euc-kr, windows-1251 or windows-1252")]
     Charset(String),
     #[error("\"{0}\" is no way to end a TLS upload: use strict or lenient")]
@@ -370,6 +378,12 @@ pub struct Account {
     pub email: Vec<String>,
     #[serde(default = "default_outputs")]
     pub outputs: Vec<Output>,
+    /// What is done with its documents.
+    #[serde(default = "default_pipeline", skip_serializing_if = "is_default_pipeline")]
+    pub pipeline: Vec<Step>,
+    /// What its documents tell besides the known fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<OwnField>,
     /// Bytes in the home, all told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<ByteSize>,
@@ -449,6 +463,14 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+fn default_pipeline() -> Vec<Step> {
+    Step::ALL.to_vec()
+}
+
+fn is_default_pipeline(pipeline: &[Step]) -> bool {
+    pipeline == Step::ALL
+}
+
 fn default_outputs() -> Vec<Output> {
     vec![Output::Txt, Output::Json]
 }
@@ -474,6 +496,8 @@ impl Account {
             role: Role::default(),
             email: Vec::new(),
             outputs: default_outputs(),
+            pipeline: default_pipeline(),
+            fields: Vec::new(),
             quota: None,
             max_upload: None,
             language: Vec::new(),

@@ -146,7 +146,7 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         homes: homes.clone(),
         accounts: accounts.clone(),
     };
-    let worker = Worker::new(settings, parts, readers).duplicates(config.limits.duplicates);
+    let worker = Worker::new(settings, parts, readers).duplicates(config.limits.duplicates).codes(config.codes.clone());
 
     // Doors: every port is taken before anything runs.
     let bans = Bans::open(&config.database()).and_then(|bans| bans.clear().map(|()| bans))?;

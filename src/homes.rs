@@ -8,6 +8,7 @@
 
 use crate::account::{AccountName, Quota, VirtualPath};
 use crate::job::FileIdentity;
+use crate::sidecar::names;
 use crate::spool::{self, Staged};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt, Metadata, MetadataExt, OpenOptions, OpenOptionsExt};
@@ -239,6 +240,33 @@ impl Homes {
         }
         if removed > 0 {
             sync(&folder).map_err(|source| error(self.shown(account, path), "synced", source))?;
+        }
+        Ok(removed)
+    }
+
+    /// Removes the sidecars of a stack's documents from number `first` on that `is_old` says may go. Answers how many.
+    pub fn remove_parts(
+        &self,
+        account: &AccountName,
+        path: &VirtualPath,
+        first: u32,
+        is_old: &dyn Fn(&FileIdentity) -> bool,
+    ) -> Result<usize, HomeError> {
+        let (mut removed, mut missing) = (0, 0);
+        for number in first..=u32::MAX {
+            let mut old = Vec::new();
+            let mut any = false;
+            for suffix in names::part_suffixes(number) {
+                let found = self.identity(account, &path.beside(&suffix))?;
+                any |= found.is_some();
+                old.extend(found.filter(is_old).map(|_| suffix));
+            }
+            let old: Vec<&str> = old.iter().map(String::as_str).collect();
+            removed += self.remove_beside(account, path, &old)?;
+            missing = if any { 0 } else { missing + 1 };
+            if missing == names::PART_GAP {
+                break;
+            }
         }
         Ok(removed)
     }

@@ -233,7 +233,11 @@ impl Intake {
                     old.push(suffix);
                 }
             }
-            let removed = inner.homes.remove_beside(&account, &path, &old)?;
+            let mut removed = inner.homes.remove_beside(&account, &path, &old)?;
+            // A stack's documents have sidecars of their own.
+            if names::is_sidecar(path.beside(".1.json").file_name(), &|_| true) {
+                removed += inner.homes.remove_parts(&account, &path, 1, &|found| found.modified_ns <= limit)?;
+            }
             drop(slot);
             Ok(removed)
         })

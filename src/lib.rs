@@ -26,7 +26,8 @@
 //! | 1 | [`document`] | bytes to upright page images, every limit checked before it allocates |
 //! | 2 | [`job`] | the job's and the delivery's state machines: pure decisions, time passed in |
 //! | 2 | [`ocr`] | page image to lines of text: the `Engine` seam and the two-stage engine |
-//! | 3 | [`sidecar`] | a reading rendered as the files that lie beside an upload |
+//! | 3 | [`processors`] | codes and fields: what is found besides the text |
+//! | 4 | [`sidecar`] | a reading rendered as the files that lie beside an upload |
 //! | 4 | [`models`] | the manifest: which model files are installed, and whether they are the right ones |
 //! | 4 | [`spool`] | accepted bytes, immutable, by sha256; and the staging folder before that |
 //! | 4 | [`database`] | the one SQLite file: how it is opened, its schema and version |
@@ -60,6 +61,7 @@ pub mod account;
 pub mod document;
 pub mod job;
 pub mod ocr;
+pub mod processors;
 pub mod sidecar;
 pub mod models;
 pub mod spool;

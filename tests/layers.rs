@@ -13,7 +13,8 @@ const RANKS: &[(&str, u32)] = &[
     ("document", 1),
     ("job", 2),
     ("ocr", 2),
-    ("sidecar", 3),
+    ("processors", 3),
+    ("sidecar", 4),
     ("models", 4),
     ("spool", 4),
     ("database", 4),
@@ -33,7 +34,7 @@ const RANKS: &[(&str, u32)] = &[
     ("cli", 10),
 ];
 
-const PURE: &[&str] = &["units", "account", "document", "job", "ocr", "sidecar"];
+const PURE: &[&str] = &["units", "account", "document", "job", "ocr", "processors", "sidecar"];
 const IMPURE_WORDS: &[&str] = &["tokio", "std::net", "SystemTime::now", "OffsetDateTime::now", "rusqlite", "std::process"];
 /// `ocr` times its stages, loads model files by path, and sees that the runtime it loads is kept from reporting;
 /// nobody else below *keeping* may.

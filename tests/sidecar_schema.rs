@@ -61,7 +61,14 @@ fn reading(origin: Option<(JobId, &AccountName)>, truncated: bool) -> Reading {
     reading.codes.push(Code { format: "QR_CODE".into(), text: "https://example.org".into(), page: 1, quad });
     let field = Field { value: "9.00".into(), raw: "Total 9.00".into(), confidence: 0.9, page: 1, quad: Some(quad) };
     reading.fields.insert("total".into(), field);
-    let item = Item { description: "Tea".into(), quantity: Some(1.0), unit_price: None, amount: Some(9.0), page: 1 };
+    let item = Item {
+        description: "Tea".into(),
+        quantity: Some(1.0),
+        unit_price: None,
+        amount: Some(9.0),
+        page: 1,
+        raw: "Tea 9.00".into(),
+    };
     reading.items.push(item);
     reading.pairs.push(Pair { key: "SUBJECT:".into(), value: "tea".into(), page: 2 });
     reading

@@ -307,7 +307,7 @@ fn to_json(account: &Account) -> Value {
         "has_password": account.password_hash.is_some(),
         "email": account.email,
         "outputs": account.outputs,
-        "pipeline": ["text"],
+        "pipeline": account.pipeline,
         "quota": account.quota.map(|size| size.0),
         "quota_files": account.quota_files,
         "max_upload": account.max_upload.map(|size| size.0),

@@ -106,6 +106,7 @@ fn read_files(args: &read::ReadArgs, config: &Config) -> anyhow::Result<ExitCode
         engines: Plan::of(config.ocr.threads).lanes,
         limits: config.document_limits(),
         max_upload: config.limits.max_upload,
+        codes: config.codes.clone(),
     };
     read::run(args, &setup)
 }

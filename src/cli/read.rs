@@ -9,6 +9,7 @@ use super::account::parse_language;
 use crate::account::Output;
 use crate::document::Limits;
 use crate::job::SpoolKey;
+use crate::processors::{Plan, codes};
 use crate::sidecar::{Facts, Reading, render};
 use crate::units::{ByteSize, Timestamp};
 use crate::worker::engine::Session;
@@ -54,6 +55,8 @@ pub struct Setup<'a> {
     pub limits: Limits,
     /// Bytes of one file.
     pub max_upload: ByteSize,
+    /// What codes on pages mean.
+    pub codes: codes::Settings,
 }
 
 /// How a run ended, as an exit code has it.
@@ -160,7 +163,8 @@ fn read_file(file: &Path, engine: &mut Session, setup: &Setup<'_>, languages: &[
     let received_at = Timestamp::from_system(SystemTime::now());
     let bytes = bytes_of(file, setup.max_upload)?;
     let (size, sha256) = (bytes.len() as u64, SpoolKey(Sha256::digest(&bytes).into()));
-    let options = Options { limits: setup.limits, languages: languages.to_vec() };
+    let plan = Plan { codes: setup.codes.clone(), ..Plan::default() };
+    let options = Options { limits: setup.limits, languages: languages.to_vec(), plan };
     let read = engine.read(bytes, &options)?;
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
     let facts = Facts {
@@ -273,7 +277,13 @@ mod tests {
         let complaints = Mutex::new(Vec::new());
         let readers = Readers::Here(Arc::new(|| Ok(Box::new(Sizer))));
         let engine = move |number: usize, _: usize| -> anyhow::Result<Session> { Ok(Session::open(number, readers.clone())?) };
-        let setup = Setup { engine: &engine, engines: 3, limits: Limits::default(), max_upload: ByteSize(max_upload) };
+        let setup = Setup {
+            engine: &engine,
+            engines: 3,
+            limits: Limits::default(),
+            max_upload: ByteSize(max_upload),
+            codes: codes::Settings::default(),
+        };
         let ended = read_files(args, &setup, &|s| complaints.lock().unwrap().push(s.to_owned()), &|| ()).unwrap();
         let mut complaints = complaints.into_inner().unwrap();
         complaints.sort();
@@ -339,6 +349,7 @@ mod tests {
             engines: 2,
             limits: Limits::default(),
             max_upload: ByteSize(1),
+            codes: codes::Settings::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let command = args(&["--out", folder.path().to_str().unwrap(), "a.jpg", "b.jpg"]);

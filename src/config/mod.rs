@@ -9,7 +9,7 @@
 //! at its default, which a test holds.
 
 use crate::units::Span;
-use crate::{delivery, document, ftp, http, intake, job, keys, ocr, upkeep, watch};
+use crate::{delivery, document, ftp, http, intake, job, keys, ocr, processors, upkeep, watch};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -47,6 +47,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mail: Option<delivery::Settings>,
     pub ocr: ocr::Settings,
+    pub codes: processors::codes::Settings,
     pub limits: LimitsSettings,
     pub retry: RetrySettings,
     pub retention: RetentionSettings,
@@ -64,6 +65,7 @@ impl Default for Config {
             http: http::Settings::default(),
             mail: None,
             ocr: ocr::Settings::default(),
+            codes: processors::codes::Settings::default(),
             limits: LimitsSettings::default(),
             retry: RetrySettings::default(),
             retention: RetentionSettings::default(),

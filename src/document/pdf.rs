@@ -152,7 +152,7 @@ impl Viewed<'_> {
         let (runs, tally) = assemble(glyphs, [self.pixels.0 / self.points.0, self.pixels.1 / self.points.1]);
         let good = tally.is_good(self.survey.image_share, self.survey.outlines);
         let (width, height) = (self.pixels.0 as u32, self.pixels.1 as u32);
-        good.then_some(TextLayer { number: self.number, width, height, runs, truncated })
+        good.then_some(TextLayer { number: self.number, width, height, runs, pictures: self.survey.pictures(), truncated })
     }
 
     fn image(&self, truncated: bool) -> Page {

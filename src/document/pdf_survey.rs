@@ -30,6 +30,8 @@ const UNITS_PER_EM: f64 = 1000.0;
 const SLIVER: f64 = 0.02;
 /// Rectangles thinner than this many points are rules, not grounds.
 const MIN_GROUND: f64 = 3.0;
+/// An EAN-8 has 22 bars; a producer may draw a code's modules each on its own, or all in one path.
+const FEWEST_BARS: usize = 16;
 /// Less opacity than this is no ink.
 const MIN_OPACITY: f32 = 0.1;
 /// What is at least this opaque hides what it covers.
@@ -50,6 +52,15 @@ pub(super) struct Survey {
     pub images: usize,
     /// Small curved shapes: letters, where text was turned into outlines.
     pub outlines: usize,
+    /// Filled shapes in one colour that are no larger than a code's module or bar.
+    pub bars: usize,
+}
+
+impl Survey {
+    /// Whether something besides text may be a code: an image, or as many filled shapes as the smallest code has bars.
+    pub fn pictures(&self) -> bool {
+        self.images > 0 || self.bars >= FEWEST_BARS
+    }
 }
 
 /// A page's survey and the glyphs that can be seen on it, in the order in which they were drawn.
@@ -145,6 +156,8 @@ impl Device<'_> for Surveyor {
             return;
         }
         let curved = path.elements().iter().any(|element| matches!(element, PathEl::QuadTo(..) | PathEl::CurveTo(..)));
+        self.survey.bars +=
+            if curved || covers.width().min(covers.height()) > 200.0 { 0 } else { path.elements().len().div_ceil(5) };
         self.survey.outlines += usize::from(curved && (2.0..40.0).contains(&covers.height()) && covers.width() < 60.0);
         let (colour, opacity) = self.ink(&props.paint);
         let plain = matches!(props.blend_mode, BlendMode::Normal) && props.soft_mask.is_none();

@@ -50,6 +50,8 @@ pub struct TextLayer {
     pub height: u32,
     /// In the order in which they were drawn.
     pub runs: Vec<TextRun>,
+    /// Besides its text there is something drawn on the page that may be a code.
+    pub pictures: bool,
     /// The file ended before the document did.
     pub truncated: bool,
 }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn read(runs: Vec<TextRun>) -> PageText {
-        page_text(&TextLayer { number: 1, width: 800, height: 1000, runs, truncated: false })
+        page_text(&TextLayer { number: 1, width: 800, height: 1000, runs, pictures: false, truncated: false })
     }
 
     fn texts(text: &PageText) -> Vec<&str> {

@@ -123,7 +123,8 @@ pub(super) fn turn([x, y]: Point, rotation: u16, width: f32, height: f32) -> Poi
 }
 
 /// [`turn`] for all four corners; the text's own top left stays first.
-pub(super) fn turn_quad(quad: &Quad, rotation: u16, width: f32, height: f32) -> Quad {
+#[must_use]
+pub fn turn_quad(quad: &Quad, rotation: u16, width: f32, height: f32) -> Quad {
     Quad(quad.0.map(|point| turn(point, rotation, width, height)))
 }
 

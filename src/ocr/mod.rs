@@ -23,6 +23,7 @@ mod settings;
 mod two_stage;
 
 pub use layer::page_text;
+pub use layout::turn_quad;
 pub use runtime::NO_TELEMETRY;
 pub use settings::{EngineChoice, Settings};
 pub use two_stage::{EngineFiles, TwoStage};

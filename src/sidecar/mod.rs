@@ -13,8 +13,8 @@ mod txt;
 
 pub use error::{ErrorReport, render_error};
 pub use reading::{
-    Code, EngineInfo, Facts, Field, FileInfo, Item, LineReading, PageMeta, PageReading, Pair, Quad, Reading, Source, Spent,
-    Timing, Warning, WordReading,
+    Code, EngineInfo, Facts, Field, FileInfo, Item, LineReading, PageMeta, PageReading, Pair, PartOf, PartPages, Quad, Reading,
+    Source, Spent, Timing, Warning, WordReading,
 };
 
 use crate::account::Output;

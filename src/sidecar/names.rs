@@ -13,6 +13,28 @@ const DOCUMENT_EXTENSIONS: [&str; 15] =
 /// Extensions under which clients write a file until it is whole; they rename it then.
 const TEMPORARY_EXTENSIONS: [&str; 6] = ["part", "partial", "tmp", "filepart", "lck", "crdownload"];
 
+/// The suffix of a sidecar of a stack's document, `number` counted from 1: `.2.json`.
+#[must_use]
+pub fn part_suffix(number: u32, suffix: &str) -> String {
+    format!(".{number}{suffix}")
+}
+
+/// The name of the file that `name` is a document of, where it is a stack's: `stack.tif` of `stack.tif.2`.
+fn stack_of(name: &str) -> Option<&str> {
+    let (stack, number) = name.rsplit_once('.')?;
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
+    (is_number && (1..=9).contains(&number.len())).then_some(stack)
+}
+
+/// Every sidecar that a stack's document may have.
+pub fn part_suffixes(number: u32) -> impl Iterator<Item = String> {
+    SUFFIXES.iter().filter(|suffix| **suffix != ERROR_SUFFIX).map(move |suffix| part_suffix(number, suffix))
+}
+
+/// Sidecars of a stack's documents are looked for until this many numbers in a row have none: their client may have
+/// taken some away.
+pub const PART_GAP: u32 = 4;
+
 /// Whether a file name ends as a document's does, in any case. Only a hint about names: what a file is,
 /// its content says.
 #[must_use]
@@ -28,7 +50,8 @@ pub fn is_sidecar(name: &str, base_exists: &dyn Fn(&str) -> bool) -> bool {
     let Some((base, suffix)) = SUFFIXES.iter().find_map(|suffix| Some((name.strip_suffix(suffix)?, *suffix))) else {
         return false;
     };
-    !base.is_empty() && (has_document_extension(base) || (suffix != ".pdf" && base_exists(base)))
+    let is_base = |base: &str| !base.is_empty() && (has_document_extension(base) || (suffix != ".pdf" && base_exists(base)));
+    is_base(base) || stack_of(base).is_some_and(is_base)
 }
 
 /// Whether `name` (a file name, no path) says by itself that it is hidden or not whole yet: a leading dot,
@@ -67,6 +90,13 @@ mod tests {
         ] {
             assert!(is_sidecar(name, &nothing_beside), "{name}");
         }
+        for name in ["stack.tif.1.json", "stack.tif.12.txt", "stack.pdf.3.alto.xml", "stack.pdf.3.pdf"] {
+            assert!(is_sidecar(name, &nothing_beside), "{name}");
+        }
+        for name in ["stack.tif.0.json", "stack.tif.x.json", "stack.1.json", "1.json", ".1.json", "stack.tif.1", "letter.2.pdf"] {
+            assert!(!is_sidecar(name, &nothing_beside), "{name}");
+        }
+        assert!(is_sidecar("upload.1.json", &|base| base == "upload"));
         for name in ["scan.jpg", "notes.txt", "letter.pdf", "data.json", ".txt", "txt", "", "scan.jpg.bak", "scan.jpg.TXT.zip"] {
             assert!(!is_sidecar(name, &nothing_beside), "{name}");
         }

@@ -8,6 +8,7 @@ use crate::account::AccountName;
 use crate::document::{Format, Page, TextLayer};
 use crate::job::{JobId, SpoolKey};
 use crate::ocr::{Confidence, PageText};
+use crate::processors;
 use crate::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -39,6 +40,13 @@ pub struct Reading {
     pub fields: BTreeMap<String, Field>,
     pub items: Vec<Item>,
     pub pairs: Vec<Pair>,
+    /// Where separator sheets part the file: its documents, each of which has sidecars of its own (`stack.tif.1.json`, …),
+    /// with the fields in them. Left out where none do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<Vec<PartPages>>,
+    /// Which of a stack's documents this is: its pages keep the numbers that they have in the file. Left out for a whole file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartOf>,
     pub timing_ms: Timing,
     /// The job of the same account that read the same bytes: this is its reading. Left out where this job read them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,6 +228,8 @@ pub struct Item {
     pub unit_price: Option<f64>,
     pub amount: Option<f64>,
     pub page: u32,
+    /// Its lines as they stand on the page, a space between them.
+    pub raw: String,
 }
 
 /// A form's question and answer.
@@ -228,6 +238,22 @@ pub struct Pair {
     pub key: String,
     pub value: String,
     pub page: u32,
+}
+
+/// One document of a stack, by the numbers of its pages in the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PartPages {
+    /// From 1: the number in its sidecars' names.
+    pub number: u32,
+    pub pages: Vec<u32>,
+}
+
+/// Which document of how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PartOf {
+    /// From 1.
+    pub number: u32,
+    pub of: u32,
 }
 
 /// Milliseconds per stage.
@@ -240,6 +266,33 @@ pub struct Timing {
 }
 
 impl Reading {
+    /// With what was found on its pages.
+    #[must_use]
+    pub fn with_findings(self, codes: &[processors::Code], extract: processors::Extract) -> Self {
+        let code = |code: &processors::Code| Code {
+            format: code.format.clone(),
+            text: code.text.clone(),
+            page: code.page,
+            quad: quad(code.quad),
+        };
+        let field = |(name, field): (String, processors::Field)| {
+            let processors::Field { value, raw, confidence: sure, page, quad: place } = field;
+            (name, Field { value, raw, confidence: confidence(sure), page, quad: place.map(quad) })
+        };
+        let item = |item: processors::Item| {
+            let processors::Item { description, quantity, unit_price, amount, page, raw } = item;
+            Item { description, quantity, unit_price, amount, page, raw }
+        };
+        let pair = |processors::Pair { key, value, page }| Pair { key, value, page };
+        Reading {
+            codes: codes.iter().map(code).collect(),
+            fields: extract.fields.into_iter().map(field).collect(),
+            items: extract.items.into_iter().map(item).collect(),
+            pairs: extract.pairs.into_iter().map(pair).collect(),
+            ..self
+        }
+    }
+
     /// Puts a reading together from what the rooms below said, pages in order.
     #[must_use]
     pub fn new(facts: &Facts<'_>, format: Format, engine: EngineInfo, pages: Vec<(PageMeta, PageText)>, spent: Spent) -> Self {
@@ -273,6 +326,8 @@ impl Reading {
             fields: BTreeMap::new(),
             items: Vec::new(),
             pairs: Vec::new(),
+            parts: None,
+            part: None,
             timing_ms,
             duplicate_of: None,
             truncated,

@@ -17,13 +17,14 @@ pub mod wall;
 mod reuse;
 mod wire;
 
-use crate::account::{Account, AccountName, Duplicates, Priority};
+use crate::account::{Account, AccountName, Duplicates, Priority, Step};
 use crate::accounts::Accounts;
 use crate::crashpoint;
 use crate::document::Limits;
 use crate::homes::Homes;
 use crate::job::state::{RetryPolicy, State};
 use crate::job::{Job, JobId};
+use crate::processors::{Plan, codes};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{JobLedger, Lease, NewDelivery, Outcome, Queue, QueueError};
 use crate::spool::Spool;
@@ -103,6 +104,7 @@ pub struct Worker {
     readers: Readers,
     health: EngineHealth,
     duplicates: Duplicates,
+    codes: codes::Settings,
 }
 
 impl Worker {
@@ -110,13 +112,19 @@ impl Worker {
     pub fn new(settings: Settings, parts: Parts, readers: Readers) -> Self {
         let states = (0..settings.lanes.max(1)).map(|_| watch::channel(EngineState::Opening).0).collect();
         let health = EngineHealth { states: Arc::new(states), busy: Arc::default() };
-        Worker { settings, parts, readers, health, duplicates: Duplicates::default() }
+        Worker { settings, parts, readers, health, duplicates: Duplicates::default(), codes: codes::Settings::default() }
     }
 
     /// What is done with bytes that were read before, for accounts that do not say it themselves.
     #[must_use]
     pub fn duplicates(self, duplicates: Duplicates) -> Self {
         Worker { duplicates, ..self }
+    }
+
+    /// What codes on pages mean.
+    #[must_use]
+    pub fn codes(self, codes: codes::Settings) -> Self {
+        Worker { codes, ..self }
     }
 
     #[must_use]
@@ -138,6 +146,7 @@ impl Worker {
                 thread: EngineThread::start(number, self.readers.clone())?,
                 health: self.health.clone(),
                 duplicates: self.duplicates,
+                codes: self.codes.clone(),
                 grace,
                 cancelled: cancelled.subscribe(),
                 priorities: priorities.clone(),
@@ -184,6 +193,7 @@ struct Lane {
     thread: EngineThread,
     health: EngineHealth,
     duplicates: Duplicates,
+    codes: codes::Settings,
     grace: Duration,
     cancelled: broadcast::Receiver<JobId>,
     priorities: Priorities,
@@ -346,8 +356,9 @@ impl Lane {
         let cancel = Cancel::default();
         let account = self.account(lease).await;
         self.prioritize(lease, account.as_ref()).await;
+        let plan = self.plan(account.as_ref());
         let languages = account.map(|account| account.language).unwrap_or_default();
-        let options = Options { limits: self.settings.limits, languages };
+        let options = Options { limits: self.settings.limits, languages, plan };
         let Some(mut answer) = self.thread.read(bytes, options, cancel.clone()) else {
             // It hangs, and could not be replaced when that was found out: perhaps it can by now.
             tokio::time::sleep(POLL).await;
@@ -404,6 +415,13 @@ impl Lane {
             self.replace_thread();
         }
         ended
+    }
+
+    /// What is done with an account's documents.
+    fn plan(&self, account: Option<&Account>) -> Plan {
+        let steps = account.map_or_else(|| Step::ALL.to_vec(), |account| account.pipeline.clone());
+        let own = account.map(|account| account.fields.clone()).unwrap_or_default();
+        Plan { steps, codes: self.codes.clone(), own }
     }
 
     /// Leaves the engine thread to itself, which ends when its document does, and starts another.

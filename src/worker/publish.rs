@@ -16,6 +16,7 @@ use crate::queue::{JobLedger, NewDelivery, Outcome, QueueError};
 use crate::sidecar::{self, ErrorReport, Facts};
 use crate::spool::{Spool, SpoolError};
 use crate::units::Timestamp;
+use std::io::Read as _;
 
 /// The code of a job that ended because every attempt failed.
 const OUT_OF_ATTEMPTS: &str = "out-of-attempts";
@@ -104,25 +105,60 @@ pub fn done(
         received_at: Some(job.received_at),
         finished_at,
     };
-    let reading = read.reading(&facts);
-    let mut files = Vec::new();
-    for output in outputs(account) {
-        files.push((output.suffix(), sidecar::render(&reading, output)));
-    }
+    let outputs = outputs(account);
     let to = recipients(account, mail);
     let place = has_a_place(parts, job)?;
     let mut attachments = Vec::new();
-    for (suffix, bytes) in files {
-        let key = install(&parts.spool, &parts.homes, job, suffix, &bytes, place, !to.is_empty())?;
+    let mut leave = |suffix: &str, bytes: &[u8]| -> Result<(), PublishError> {
+        let key = install(&parts.spool, &parts.homes, job, suffix, bytes, place, !to.is_empty())?;
         attachments.extend(key.map(|key| (format!("{}{suffix}", job.path.file_name()), key)));
+        Ok(())
+    };
+    let part_count = read.part_count();
+    // A stack's documents come before the stack, whose .json is the very last.
+    for number in 1..=part_count {
+        let Some(reading) = read.part(number, &facts) else { break };
+        for &output in &outputs {
+            leave(&sidecar::names::part_suffix(number, output.suffix()), &sidecar::render(&reading, output))?;
+        }
+    }
+    let reading = read.reading(&facts);
+    for &output in &outputs {
+        leave(output.suffix(), &sidecar::render(&reading, output))?;
     }
     if place {
+        remove_parts(&parts.homes, job, part_count + 1)?;
         // A failure of an earlier run is history.
         parts.homes.remove(&job.account, &job.path.beside(sidecar::names::ERROR_SUFFIX))?;
     }
     crashpoint::here("sidecars-published");
     Ok(to.iter().map(|to| NewDelivery { to: to.clone(), attachments: attachments.clone() }).collect())
 }
+
+/// An earlier upload of that name may have been a stack of more documents: their sidecars are not this one's. Only
+/// what we wrote is removed.
+fn remove_parts(homes: &Homes, job: &Job, first: u32) -> Result<(), PublishError> {
+    for number in first.. {
+        let json = job.path.beside(&sidecar::names::part_suffix(number, Output::Json.suffix()));
+        if homes.identity(&job.account, &json)?.is_none() || !is_ours(homes, job, &json) {
+            break;
+        }
+        let suffixes: Vec<String> = sidecar::names::part_suffixes(number).collect();
+        let suffixes: Vec<&str> = suffixes.iter().map(String::as_str).collect();
+        homes.remove_beside(&job.account, &job.path, &suffixes)?;
+    }
+    Ok(())
+}
+
+/// Whether a file begins as our readings do.
+fn is_ours(homes: &Homes, job: &Job, json: &crate::account::VirtualPath) -> bool {
+    let mut head = Vec::new();
+    let read = homes.open_file(&job.account, json).map(|file| file.take(OUR_HEAD.len() as u64).read_to_end(&mut head));
+    matches!(read, Ok(Ok(_))) && head == OUR_HEAD
+}
+
+/// What every reading's JSON begins with.
+const OUR_HEAD: &[u8] = b"{\"schema\":\"inkport/reading/";
 
 /// Writes `error.json`; answers the deliveries that the job's end causes. The row tells what happened
 /// all the same, so a file that cannot be written is a warning: it must hold up neither the job's end nor
@@ -156,7 +192,7 @@ fn take_back(homes: &Homes, job: &Job, account: Option<&Account>) -> Result<(), 
     outputs.reverse();
     let suffixes: Vec<&str> = outputs.into_iter().map(Output::suffix).collect();
     homes.remove_beside(&job.account, &job.path, &suffixes)?;
-    Ok(())
+    remove_parts(homes, job, 1)
 }
 
 /// What the account asks for, the `.json` last: who sees it finds the rest.

@@ -1,4 +1,4 @@
-//! One document, read: bytes to pages to lines of text, a page at a time.
+//! One document, read: bytes to pages to lines of text and to what is found in them, a page at a time.
 //!
 //! Blocking and free of the queue, so `inkport read` uses it too. Holds one page image at a time,
 //! whatever the document has.
@@ -6,7 +6,8 @@
 use crate::document::{Content, Document, DocumentError, Format, Limits, Page};
 use crate::job::JobId;
 use crate::ocr::{Engine, EngineError, PageText, page_text};
-use crate::sidecar::{EngineInfo, Facts, PageMeta, Reading, Spent, Warning};
+use crate::processors::{self, Code, Extract, Finding, FromPixels, FromText, Part, Plan, Processor, Seen};
+use crate::sidecar::{EngineInfo, Facts, PageMeta, PartOf, PartPages, Reading, Spent, Warning};
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
@@ -17,6 +18,12 @@ pub struct Read {
     pub engine: EngineInfo,
     pub pages: Vec<(PageMeta, PageText)>,
     pub warnings: Vec<Warning>,
+    /// On all pages.
+    pub codes: Vec<Code>,
+    /// Of the whole document; nothing where it is a stack.
+    pub extract: Extract,
+    /// A stack's documents.
+    pub parts: Option<Vec<Part>>,
     pub spent: Spent,
     /// Whose reading it is, if the same bytes were read before.
     #[serde(skip)]
@@ -24,11 +31,35 @@ pub struct Read {
 }
 
 impl Read {
-    /// What the sidecars are rendered from.
+    /// What the sidecars of the whole file are rendered from.
     #[must_use]
     pub fn reading(self, facts: &Facts<'_>) -> Reading {
-        let (warnings, duplicate_of) = (self.warnings, self.duplicate_of);
-        Reading { warnings, duplicate_of, ..Reading::new(facts, self.format, self.engine, self.pages, self.spent) }
+        let pages_of = |(part, number): (Part, u32)| PartPages { number, pages: part.pages };
+        let parts = self.parts.map(|parts| parts.into_iter().zip(1..).map(pages_of).collect());
+        let reading = Reading::new(facts, self.format, self.engine, self.pages, self.spent);
+        Reading { warnings: self.warnings, duplicate_of: self.duplicate_of, parts, ..reading }
+            .with_findings(&self.codes, self.extract)
+    }
+
+    /// How many documents a stack holds: each has sidecars of its own. 0 where the file is no stack.
+    #[must_use]
+    pub fn part_count(&self) -> u32 {
+        self.parts.as_ref().map_or(0, |parts| u32::try_from(parts.len()).unwrap_or(u32::MAX))
+    }
+
+    /// What the sidecars of a stack's document are rendered from, `number` counted from 1; nothing of the other
+    /// documents is in it.
+    #[must_use]
+    pub fn part(&self, number: u32, facts: &Facts<'_>) -> Option<Reading> {
+        let part = self.parts.as_ref()?.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        let here = |page: u32| part.pages.binary_search(&page).is_ok();
+        let pages = self.pages.iter().filter(|(meta, _)| here(meta.number)).cloned().collect();
+        let codes: Vec<Code> = self.codes.iter().filter(|code| here(code.page)).cloned().collect();
+        let warnings = self.warnings.iter().filter(|warning| here(warning.page)).cloned().collect();
+        let reading = Reading::new(facts, self.format, self.engine.clone(), pages, self.spent);
+        let part_of = Some(PartOf { number, of: self.part_count() });
+        let reading = Reading { warnings, duplicate_of: self.duplicate_of, part: part_of, ..reading };
+        Some(reading.with_findings(&codes, part.extract.clone()))
     }
 }
 
@@ -66,6 +97,7 @@ pub struct Options {
     pub limits: Limits,
     /// Codes of what its pages are written in; empty: not known.
     pub languages: Vec<String>,
+    pub plan: Plan,
 }
 
 /// Reads all pages; asks `cancelled` before each. A page that cannot be read does not sink the others: it
@@ -81,6 +113,8 @@ pub fn document(
     let mut decode = started.elapsed();
     let (mut pages, mut warnings) = (Vec::new(), Vec::new());
     let (mut first_error, mut unread) = (None, 0);
+    let mut processors = Processors::of(&options.plan);
+    let mut codes = Vec::new();
     for index in 0..document.page_count() {
         if cancelled() {
             return Err(ReadError::Cancelled);
@@ -90,8 +124,30 @@ pub fn document(
         let content = document.content(index);
         decode += decoding.elapsed();
         let read = match content {
-            Ok(Content::Text(layer)) => Ok((PageMeta::from(&layer), page_text(&layer))),
-            Ok(Content::Image(page)) => read_image(&page, &options.languages, engine).map(|text| (PageMeta::from(&page), text)),
+            Ok(Content::Text(layer)) => {
+                let text = page_text(&layer);
+                if processors.want_pixels() && layer.pictures {
+                    let decoding = Instant::now();
+                    // Without its picture the page is read all the same.
+                    let page = document.page(index);
+                    decode += decoding.elapsed();
+                    if let Ok(page) = page {
+                        processors.look(&page, text.rotation, &mut codes);
+                    }
+                }
+                Ok((PageMeta::from(&layer), text))
+            }
+            Ok(Content::Image(page)) => {
+                let text = if options.plan.needs_text() {
+                    read_image(&page, &options.languages, engine)
+                } else {
+                    Ok(PageText { width: page.width, height: page.height, ..PageText::default() })
+                };
+                if let Ok(text) = &text {
+                    processors.look(&page, text.rotation, &mut codes);
+                }
+                text.map(|text| (PageMeta::from(&page), text))
+            }
             Err(error) => Err(ReadError::Document(error)),
         };
         match read {
@@ -118,8 +174,65 @@ pub fn document(
         return Err(error);
     }
     let engine = EngineInfo { name: engine.name().to_owned(), models: engine.models() };
+    let numbers: Vec<u32> = pages.iter().map(|(meta, _)| meta.number).collect();
+    let (mut extract, mut parts) = (Extract::default(), None);
+    match processors::split(&numbers, &codes, &options.plan.codes) {
+        None => extract = processors.extract(&numbers, &pages, &codes),
+        Some(documents) => {
+            let part = |pages_of: Vec<u32>| Part { extract: processors.extract(&pages_of, &pages, &codes), pages: pages_of };
+            parts = Some(documents.into_iter().map(part).collect());
+        }
+    }
     let spent = Spent { decode, total: started.elapsed() };
-    Ok(Read { format: document.format(), engine, pages, warnings, spent, duplicate_of: None })
+    Ok(Read { format: document.format(), engine, pages, warnings, codes, extract, parts, spent, duplicate_of: None })
+}
+
+/// A plan's processors, by what they need.
+struct Processors {
+    pixels: Vec<Box<dyn FromPixels>>,
+    text: Vec<Box<dyn FromText>>,
+}
+
+impl Processors {
+    fn of(plan: &Plan) -> Self {
+        let mut processors = Processors { pixels: Vec::new(), text: Vec::new() };
+        for processor in plan.processors() {
+            match processor {
+                Processor::Pixels(processor) => processors.pixels.push(processor),
+                Processor::Text(processor) => processors.text.push(processor),
+            }
+        }
+        processors
+    }
+
+    fn want_pixels(&self) -> bool {
+        !self.pixels.is_empty()
+    }
+
+    fn look(&mut self, page: &Page, rotation: u16, codes: &mut Vec<Code>) {
+        for processor in &mut self.pixels {
+            match processor.look(page, rotation) {
+                Finding::Codes(found) => codes.extend(found),
+                Finding::Fields(_) => debug_assert!(false, "fields are found in text"),
+            }
+        }
+    }
+
+    /// What the document of these pages tells.
+    fn extract(&mut self, numbers: &[u32], pages: &[(PageMeta, PageText)], codes: &[Code]) -> Extract {
+        let here = |page: u32| numbers.binary_search(&page).is_ok();
+        let pages: Vec<(u32, &PageText)> =
+            pages.iter().filter(|(meta, _)| here(meta.number)).map(|(meta, text)| (meta.number, text)).collect();
+        let codes: Vec<Code> = codes.iter().filter(|code| here(code.page)).cloned().collect();
+        let mut extract = Extract::default();
+        for processor in &mut self.text {
+            match processor.look(&Seen { pages: &pages, codes: &codes }) {
+                Finding::Fields(found) => extract = found,
+                Finding::Codes(_) => debug_assert!(false, "codes are found in pixels"),
+            }
+        }
+        extract
+    }
 }
 
 fn read_image(page: &Page, languages: &[String], engine: &mut dyn Engine) -> Result<PageText, ReadError> {

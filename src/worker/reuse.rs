@@ -6,6 +6,7 @@
 use super::read::Read;
 use super::{Lane, LaneTrouble};
 use crate::account::{Account, Duplicates};
+use crate::processors::Plan;
 use crate::queue::{JobLedger, Lease, Queue};
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
@@ -18,9 +19,10 @@ const LONGEST: u64 = 64 << 20;
 const LARGEST: usize = 8 << 20;
 
 /// What the reading of a document depends on, beside its bytes.
-fn recipe(engine: &str, models: &[String], account: &Account) -> String {
+fn recipe(engine: &str, models: &[String], languages: &[String], plan: &Plan) -> String {
+    let plan = serde_json::to_string(plan).expect("names and texts always serialise");
     // The number is the form in which readings are kept.
-    format!("1|{engine}|{}|{}", models.join(","), account.language.join(","))
+    format!("2|{engine}|{}|{}|{plan}", models.join(","), languages.join(","))
 }
 
 fn pack(read: &Read) -> Option<Vec<u8>> {
@@ -47,9 +49,10 @@ impl Lane {
     pub(super) async fn first_reading(&self, lease: &Lease) -> Option<Read> {
         let account = self.who_reuses(lease).await?;
         let (engine, models) = self.ready_engine()?;
+        let recipe = recipe(&engine, &models, &account.language, &self.plan(Some(&account)));
         let (ledger, spool) = (self.parts.ledger.clone(), lease.job.spool);
         let looking = tokio::task::spawn_blocking(move || {
-            let found = ledger.reading(&account.name, &spool, &recipe(&engine, &models, &account))?;
+            let found = ledger.reading(&account.name, &spool, &recipe)?;
             Ok(found.and_then(|(of, packed)| Some(Read { duplicate_of: Some(of), ..unpack(&packed)? })))
         });
         let found = looking.await.map_err(LaneTrouble::from).and_then(|found| found.map_err(LaneTrouble::Queue));
@@ -73,7 +76,9 @@ impl Lane {
             return;
         }
         let Some(account) = self.who_reuses(lease).await else { return };
-        let (recipe, read) = (recipe(&read.engine.name, &read.engine.models, &account), read.clone());
+        let plan = self.plan(Some(&account));
+        let recipe = recipe(&read.engine.name, &read.engine.models, &account.language, &plan);
+        let read = read.clone();
         let packed = tokio::task::spawn_blocking(move || pack(&read)).await;
         match packed {
             Ok(Some(packed)) => {
@@ -92,7 +97,10 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Step;
     use crate::document::Format;
+    use crate::ocr::Quad;
+    use crate::processors::{Code, Extract, Part};
     use crate::sidecar::{EngineInfo, PageMeta, Spent, Warning};
 
     #[test]
@@ -101,7 +109,18 @@ mod tests {
         let page = crate::ocr::PageText { width: 7, skew: 0.25, ..Default::default() };
         let warnings = vec![Warning { page: 2, code: "damaged".into(), message: "half".into() }];
         let pages = vec![(PageMeta { width: 7, ..PageMeta::unreadable(1) }, page)];
-        let read = Read { format: Format::Tiff, engine, pages, warnings, spent: Spent::default(), duplicate_of: None };
+        let code = Code { format: "AZTEC".into(), text: "ASN7".into(), page: 1, quad: Quad([[0.5; 2]; 4]) };
+        let read = Read {
+            format: Format::Tiff,
+            engine,
+            pages,
+            warnings,
+            codes: vec![code],
+            extract: Extract::default(),
+            parts: Some(vec![Part { pages: vec![1], extract: Extract::default() }]),
+            spent: Spent::default(),
+            duplicate_of: None,
+        };
         let packed = pack(&read).unwrap();
         assert_eq!(unpack(&packed), Some(read));
         assert_eq!(unpack(&packed[..packed.len() / 2]), None);
@@ -109,12 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn another_model_or_language_is_another_reading() {
-        let mut account = Account::new("a".parse().unwrap());
-        let models = ["det".to_owned(), "rec".to_owned()];
-        let first = recipe("ppocr", &models, &account);
-        assert_ne!(first, recipe("ppocr", &models[..1], &account));
-        account.language = vec!["de".into()];
-        assert_ne!(first, recipe("ppocr", &models, &account));
+    fn another_model_language_or_plan_is_another_reading() {
+        let (models, plan) = (["det".to_owned(), "rec".to_owned()], Plan::default());
+        let first = recipe("ppocr", &models, &[], &plan);
+        assert_ne!(first, recipe("ppocr", &models[..1], &[], &plan));
+        assert_ne!(first, recipe("ppocr", &models, &["de".into()], &plan));
+        assert_ne!(first, recipe("ppocr", &models, &[], &Plan { steps: vec![Step::Text], ..plan }));
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read as _, Write};
 
 /// Another one is not spoken to.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// Of a frame that says what is to be done.
 pub(super) const LONGEST_ORDER: u64 = 1 << 20;
@@ -103,6 +103,11 @@ pub(super) fn make_finite(read: &mut Read) {
             *value = 0.0;
         }
     };
+    let extracts = read.parts.iter_mut().flatten().map(|part| &mut part.extract).chain([&mut read.extract]);
+    let places = extracts.flat_map(|extract| extract.fields.values_mut()).filter_map(|field| field.quad.as_mut());
+    for quad in places.chain(read.codes.iter_mut().map(|code| &mut code.quad)) {
+        quad.0.as_flattened_mut().iter_mut().for_each(finite);
+    }
     for (_, page) in &mut read.pages {
         finite(&mut page.skew);
         for line in &mut page.lines {
@@ -119,6 +124,7 @@ mod tests {
     use super::*;
     use crate::document::{DocumentError, Format};
     use crate::ocr::{Confidence, Line, PageText, Quad, StageTimes, Word};
+    use crate::processors::{Code, Extract, Field, Item, Pair, Part};
     use crate::sidecar::{EngineInfo, PageMeta, Source, Spent, Warning};
     use std::time::Duration;
 
@@ -129,6 +135,26 @@ mod tests {
         let back = receive(&mut rest, LONGEST_ANSWER).unwrap().unwrap();
         assert!(rest.is_empty());
         back
+    }
+
+    fn extract(quad: Quad) -> Extract {
+        let field = |value: &str, quad| Field {
+            value: value.into(),
+            raw: format!("€ {value}"),
+            confidence: Confidence::new(0.3),
+            page: 1,
+            quad,
+        };
+        let fields = [("total".to_owned(), field("9.00", Some(quad))), ("tax".to_owned(), field("0.59", None))].into();
+        let item = Item {
+            description: "Tea".into(),
+            quantity: Some(0.1),
+            unit_price: None,
+            amount: Some(-9.0),
+            page: 1,
+            raw: "-9".into(),
+        };
+        Extract { fields, items: vec![item], pairs: vec![Pair { key: "A:".into(), value: "b".into(), page: 1 }] }
     }
 
     fn read() -> Read {
@@ -143,6 +169,9 @@ mod tests {
             engine: EngineInfo { name: "e".into(), models: vec!["m".into()] },
             pages: vec![(meta, text)],
             warnings: vec![Warning { page: 1, code: "truncated".into(), message: "…".into() }],
+            codes: vec![Code { format: "QR_CODE".into(), text: "größe\u{0}".into(), page: 1, quad }],
+            extract: extract(quad),
+            parts: Some(vec![Part { pages: vec![1], extract: extract(quad) }]),
             spent: Spent { decode: Duration::from_millis(5), total: Duration::from_secs(1) },
             duplicate_of: None,
         }

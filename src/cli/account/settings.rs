@@ -2,7 +2,7 @@
 
 use crate::account::{
     Account, Arrival, Charset, ClientCertificate, Duplicates, Existing, Fingerprint, Network, Output, Permissions, Priority,
-    Role, Tier, TlsEof,
+    Role, Step, Tier, TlsEof,
 };
 use crate::delivery;
 use crate::units::{ByteSize, Day, Retention, Span, Timestamp};
@@ -50,9 +50,9 @@ pub struct SettingArgs {
     /// Language of its documents, as "de"; may be given more than once, most frequent first
     #[arg(long, value_name = "CODE", value_delimiter = ',', value_parser = parse_language)]
     language: Vec<String>,
-    /// What is done with its documents; in this version always text
-    #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = parse_pipeline)]
-    pipeline: Vec<String>,
+    /// What is done with its documents: text, codes, fields; all of it unless set
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    pipeline: Vec<Step>,
     /// Pages read in a day
     #[arg(long, value_name = "N")]
     pages_per_day: Option<u32>,
@@ -159,6 +159,9 @@ impl SettingArgs {
         if !self.outputs.is_empty() {
             account.outputs = unique(&self.outputs);
         }
+        if !self.pipeline.is_empty() {
+            account.pipeline = unique(&self.pipeline);
+        }
         if !self.language.is_empty() {
             account.language = unique(&self.language);
         }
@@ -245,14 +248,6 @@ pub(in crate::cli) fn parse_language(text: &str) -> Result<String, String> {
     if first && rest { Ok(text.to_owned()) } else { Err("a language code is like en, de or zh-Hans".to_owned()) }
 }
 
-fn parse_pipeline(text: &str) -> Result<String, String> {
-    match text {
-        "text" => Ok(text.to_owned()),
-        "codes" | "fields" | "faces" => Err(format!("{text} is not in this version: only text is")),
-        _ => Err("this version knows text only".to_owned()),
-    }
-}
-
 fn parse_yes(text: &str) -> Result<bool, String> {
     match text {
         "yes" | "true" => Ok(true),
@@ -286,8 +281,11 @@ mod tests {
         for bad in ["", "english", "E", "en_US", "en-"] {
             assert!(parse_language(bad).is_err(), "{bad}");
         }
-        assert!(parse_pipeline("text").is_ok());
-        assert!(parse_pipeline("faces").unwrap_err().contains("not in this version"));
+        for step in Step::ALL {
+            assert_eq!(step.name().parse::<Step>().unwrap(), step);
+        }
+        assert!("faces".parse::<Step>().unwrap_err().to_string().contains("not in this version"));
+        assert!("txt".parse::<Step>().unwrap_err().to_string().contains("text, codes or fields"));
     }
 
     #[test]
