@@ -188,3 +188,6 @@ fn contains(found: &Found, [x, y]: [f32; 2]) -> bool {
 fn contained<T>(decode: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(decode)).ok()
 }
+
+#[cfg(test)]
+mod tests;

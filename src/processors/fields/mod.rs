@@ -106,3 +106,6 @@ impl Extractor {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
