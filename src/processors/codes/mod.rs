@@ -56,6 +56,10 @@ const MOST: usize = 64;
 const LARGE: usize = 14_000_000;
 /// Pixels that may be decoded for each pixel of the page, and for any page.
 const BUDGET: (f32, f32) = (2.0, 2_000_000.0);
+/// A page is looked at in its own size, in half and in a quarter of it: large codes have few edges for their area.
+const LEVELS: usize = 3;
+/// Short side of the smallest page that is looked at.
+const LEAST: usize = 64;
 /// A page of no more pixels may be one large code, blurred or without paper round it.
 const SMALL: usize = 700_000;
 
@@ -72,26 +76,48 @@ impl FromPixels for Finder {
 impl Finder {
     /// The codes of a page, in reading order; quads on the page as it came.
     fn find(&mut self, page: &Page) -> Vec<Code> {
-        let Some(whole) = Luma::of(page) else { return Vec::new() };
-        let (luma, scale) = if whole.bytes.len() > LARGE { (whole.halved(), 2.0) } else { (whole, 1.0) };
-        let regions = regions(&luma);
+        let Some(mut luma) = Luma::of(page) else { return Vec::new() };
+        let mut scale = 1.0;
+        if luma.bytes.len() > LARGE {
+            (luma, scale) = (luma.halved(), 2.0);
+        }
+        let mut codes: Vec<Code> = Vec::new();
+        for level in 0..LEVELS {
+            let known: Vec<Quad> = codes.iter().map(|code| Quad(code.quad.0.map(|corner| corner.map(|at| at / scale)))).collect();
+            let found = self.level(&luma, &known, level == 0);
+            add(&mut codes, found, page.number, scale);
+            if luma.width.min(luma.height) < 2 * LEAST {
+                break;
+            }
+            (luma, scale) = (luma.halved(), 2.0 * scale);
+        }
+        codes.sort_by(|a, b| a.quad.0[0][1].total_cmp(&b.quad.0[0][1]));
+        codes
+    }
+
+    /// The codes of a page at one size, but for those that are known.
+    fn level(&mut self, luma: &Luma, known: &[Quad], is_first: bool) -> Vec<Found> {
+        let regions = regions(luma);
         let mut found: Vec<Found> = Vec::new();
-        let is_known = |found: &[Found], region: &Region| found.iter().any(|one| contains(one, region.center));
+        let is_known = |found: &[Found], [x, y]: [f32; 2]| {
+            let corners = known.iter().map(|quad| &quad.0).chain(found.iter().map(|one| &one.corners));
+            corners.map(bounds).any(|[left, top, right, bottom]| (left..=right).contains(&x) && (top..=bottom).contains(&y))
+        };
         for region in regions.iter().filter(|region| region.kind == Kind::Bars) {
-            if !is_known(&found, region) {
-                found.extend(self.bars.read(&luma, region));
+            if !is_known(&found, region.center) {
+                found.extend(self.bars.read(luma, region));
             }
         }
-        let mut budget = BUDGET.0 * luma.bytes.len() as f32 + BUDGET.1;
+        let mut budget = BUDGET.0 * luma.bytes.len() as f32 + if is_first { BUDGET.1 } else { BUDGET.1 / 4.0 };
         for region in regions.iter().filter(|region| region.kind == Kind::Matrix) {
-            if !is_known(&found, region) {
-                found.extend(self.matrices.read(&luma, region, &mut budget));
+            if !is_known(&found, region.center) {
+                found.extend(self.matrices.read(luma, region, &mut budget));
             }
         }
-        if found.is_empty() && luma.bytes.len() <= SMALL && !regions.is_empty() {
-            found.extend(self.whole(&luma, &mut budget));
+        if is_first && found.is_empty() && luma.bytes.len() <= SMALL && !regions.is_empty() {
+            found.extend(self.whole(luma, &mut budget));
         }
-        codes(found, page.number, scale)
+        found
     }
 
     /// The whole of a small page as one region.
@@ -114,9 +140,8 @@ impl Finder {
     }
 }
 
-/// Once each, top to bottom, in pixels of the page.
-fn codes(found: Vec<Found>, page: u32, scale: f32) -> Vec<Code> {
-    let mut codes: Vec<Code> = Vec::new();
+/// Those that are not there yet, in pixels of the page.
+fn add(codes: &mut Vec<Code>, found: Vec<Found>, page: u32, scale: f32) {
     for Found { format, text, corners } in found {
         let quad = upright(&Quad(corners.map(|corner| corner.map(|value| (value + 0.5) * scale))));
         let format = format_name(format);
@@ -125,8 +150,6 @@ fn codes(found: Vec<Found>, page: u32, scale: f32) -> Vec<Code> {
             codes.push(Code { format: format.to_owned(), text, page, quad });
         }
     }
-    codes.sort_by(|a, b| a.quad.0[0][1].total_cmp(&b.quad.0[0][1]));
-    codes
 }
 
 /// As ZXing writes them.
@@ -177,11 +200,6 @@ fn bounds(corners: &[[f32; 2]; 4]) -> [f32; 4] {
 fn overlap(a: &Quad, b: &Quad) -> bool {
     let (a, b) = (bounds(&a.0), bounds(&b.0));
     a[0] <= b[2] && b[0] <= a[2] && a[1] <= b[3] && b[1] <= a[3]
-}
-
-fn contains(found: &Found, [x, y]: [f32; 2]) -> bool {
-    let [left, top, right, bottom] = bounds(&found.corners);
-    (left..=right).contains(&x) && (top..=bottom).contains(&y)
 }
 
 /// Runs the decoder so that its panic, a bug that hostile pixels may reach, is no code.
