@@ -102,9 +102,12 @@ fn month(word: &str) -> Option<u32> {
 
 fn date_at(text: &str, tokens: &[(Token<'_>, usize, usize)], at: usize, month_first: bool) -> Option<(Date, usize)> {
     let (first, start, _) = &tokens[at];
-    // Part of a longer number or code.
-    if text[..*start].ends_with(['.', '/', '-'])
-        && text[..*start].trim_end_matches(['.', '/', '-']).ends_with(|c: char| c.is_ascii_digit())
+    // Part of a longer number or code: the same separator and a digit stand before it.
+    let joint = text[..*start].chars().next_back().filter(|c| matches!(c, '.' | '/' | '-'));
+    if let Some(joint) = joint
+        && tokens[at].2 < text.len()
+        && text[tokens[at].2..].starts_with(joint)
+        && text[..*start - joint.len_utf8()].ends_with(|c: char| c.is_ascii_digit())
     {
         return None;
     }
@@ -118,6 +121,10 @@ fn date_at(text: &str, tokens: &[(Token<'_>, usize, usize)], at: usize, month_fi
             // 20180312
             if one.len() == 8 && (one.starts_with("19") || one.starts_with("20")) {
                 return done(number(&one[..4])?, positive(&one[4..6])?, positive(&one[6..])?, 1);
+            }
+            // 27032018
+            if one.len() == 8 && one[4..].starts_with("20") {
+                return done(number(&one[4..])?, positive(&one[2..4])?, positive(&one[..2])?, 1);
             }
             let mut next = 1;
             // "3rd", "1er", "2º"
@@ -266,6 +273,8 @@ mod tests {
             ("02/25/2020", "2020-02-25"),
             ("29. 2. 2024", "2024-02-29"),
             ("[19/01/17] [10:49]", "2017-01-19"),
+            ("#19-18/03/2018 23:02", "2018-03-18"),
+            ("27032018 No CS-20243", "2018-03-27"),
         ] {
             assert_eq!(found(text), [value], "{text}");
         }

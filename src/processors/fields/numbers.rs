@@ -115,6 +115,15 @@ fn number_end(text: &str, start: usize, close: &dyn Fn(usize) -> bool) -> usize 
                 return end;
             }
             ' ' | '\u{a0}' | '\u{202f}' => {
+                // "RM 88 17": the point was not read.
+                let tail = &bytes[next..];
+                let lone = tail.len() >= 2
+                    && tail[..2].iter().all(u8::is_ascii_digit)
+                    && tail.get(2).is_none_or(u8::is_ascii_whitespace);
+                if separator == ' ' && lone && currency_before(&text[..start]).is_some() && !text[start..end].contains(['.', ','])
+                {
+                    return next + 2;
+                }
                 // A group of three after at most three, with a fraction behind it: "1 234,56".
                 let count = digits(next);
                 let tail = &bytes[next + count..];
@@ -142,7 +151,10 @@ fn amount(text: &str, bytes: Range<usize>) -> Option<Amount> {
     if digits > MOST_DIGITS {
         return None;
     }
-    let clean: String = number.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut clean: String = number.chars().filter(|c| !c.is_whitespace()).collect();
+    if number.bytes().rev().nth(2) == Some(b' ') && !number.contains(['.', ',']) {
+        clean.insert(clean.len() - 2, '.');
+    }
     let last = clean.rfind(['.', ',']);
     let (whole, part) = match last {
         Some(last) if (1..=2).contains(&(clean.len() - last - 1)) => (&clean[..last], &clean[last + 1..]),

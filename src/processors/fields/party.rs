@@ -51,6 +51,7 @@ fn company(sheet: &Sheet<'_>) -> Option<(usize, usize, Field)> {
         }
         seen += 1;
         let mut stop = false;
+        let before = best.map(|(_, row, _)| row);
         for cell in row.cells.clone() {
             let here = &sheet.cells[cell];
             // A recipient's name stands behind such words.
@@ -80,7 +81,10 @@ fn company(sheet: &Sheet<'_>) -> Option<(usize, usize, Field)> {
                 best = Some((score, index, cell));
             }
         }
-        if stop {
+        // Below the issuer's own numbers and the heading other names follow: the customer's, the goods'.
+        let row_plain = sheet.row_plain(row);
+        let heading = has_any(&row_plain, words::AFTER_ADDRESS) && best.map(|(_, row, _)| row) == before;
+        if stop || heading && best.is_some_and(|(score, ..)| score >= 2.0) {
             break;
         }
     }
@@ -120,6 +124,13 @@ fn name_score(cell: &Cell<'_>, row: usize, tallest: f32) -> Option<f32> {
     let bare = REGISTRATION.replace(plain, "").to_string();
     let form = has_legal_form(&bare);
     let trade = has_any(&bare, words::TRADES);
+    if has_any(
+        plain,
+        &["company no", "company reg", "co no", "co. no", "co reg", "co. reg", "co.reg", "reg no", "reg. no", "roc no", "roc"],
+    ) && !bare.contains("bhd")
+    {
+        return None;
+    }
     let labelled = has_any(plain, words::NO_NAME) || plain.contains(':') && !form;
     if labelled && !form {
         return None;
@@ -179,7 +190,10 @@ fn address(sheet: &Sheet<'_>, row: usize, name: usize) -> Option<Field> {
         if begun.is_some() && gap > 1.6 * here.height() {
             break;
         }
-        let stops = has_any(plain, words::AFTER_ADDRESS) || plain.contains('@');
+        let letters = plain.chars().filter(|c| c.is_alphabetic()).count();
+        let phone = letters == 0 && plain.chars().filter(char::is_ascii_digit).count() >= 7;
+        let label = plain.contains(':') && !has_any(plain, words::PLACES);
+        let stops = has_any(plain, words::AFTER_ADDRESS) || plain.contains('@') || phone || label;
         let is_registration = REGISTRATION.find(plain).is_some_and(|found| found.start() == 0)
             || plain.starts_with('(')
                 && plain.chars().filter(char::is_ascii_digit).count() >= 4
