@@ -166,6 +166,11 @@ fn date_at(text: &str, tokens: &[(Token<'_>, usize, usize)], at: usize, month_fi
                     if one.len() == 4 {
                         return done(number(one)?, positive(two)?, positive(three)?, 5);
                     }
+                    // "17/03/201721:35": no space before the time.
+                    if three.len() == 6 && three.starts_with("20") && text[tokens[at + 4].2..].starts_with(':') {
+                        let (day, month, year) = (positive(one)?, positive(two)?, number(&three[..4])?);
+                        return date(year, month, day, *start, tokens[at + 4].1 + 4).map(|date| (date, 5));
+                    }
                     if one.len() > 2 || two.len() > 2 || !matches!(three.len(), 2 | 4) {
                         return None;
                     }

@@ -17,7 +17,7 @@ const BUSINESS: &[&str] = &["total", "invoice_number", "vat_id", "iban", "phone"
 
 /// A registration number behind a name: "(933109-X)", "Co. No. 20965-W".
 static REGISTRATION: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?i)\s*[(\[{]?\s*(?:co\.?\s*)?(?:reg|roc|no|company)?[\s.:]*(?:no)?[\s.:]*[0-9]{4,12}\s*[-–.]?\s*[a-z]{0,2}\s*[)\]}]?\s*$")
+    Regex::new(r"(?i)\s*[(\[{<]?\s*(?:co\.?\s*)?(?:reg|roc|no|company)?[\s.:]*(?:no)?[\s.:]*[0-9]{4,12}\s*[-–.]?\s*[a-z]{0,2}\s*[)\]}>]?\s*$")
         .expect("the pattern is a constant")
 });
 static POSTCODE: LazyLock<Regex> = LazyLock::new(|| {
@@ -95,6 +95,10 @@ fn company(sheet: &Sheet<'_>) -> Option<(usize, usize, Field)> {
     if let Some(found) = REGISTRATION.find(raw).filter(|found| found.start() >= 3) {
         span.bytes.end = span.bytes.start + found.start();
     }
+    // Nor with anything else behind its legal form that is no word.
+    if let Some(end) = form_end(sheet.raw(&span)) {
+        span.bytes.end = span.bytes.start + end;
+    }
     let mut spans = vec![span];
     // A legal form alone belongs to the line above it.
     let plain = form_key(&sheet.cells[cell].plain);
@@ -107,6 +111,17 @@ fn company(sheet: &Sheet<'_>) -> Option<(usize, usize, Field)> {
     let value = spans.iter().map(|span| sheet.raw(span)).collect::<Vec<_>>().join(" ");
     let value = value.trim().trim_end_matches([',', ';', ':', '-']).trim_end().to_owned();
     (!value.is_empty()).then(|| (row, cell, sheet.field_of(&spans, value, if score >= 6.0 { 0.9 } else { 0.6 })))
+}
+
+/// Where a name ends that has a legal form in it and then something in brackets, or digits.
+fn form_end(raw: &str) -> Option<usize> {
+    let lower = raw.to_ascii_lowercase();
+    let form = ["sdn bhd", "sdn. bhd.", "sdn. bhd", "sdn.bhd.", "gmbh", "ltd", "ltd.", "inc.", "llc", "bhd"];
+    let end = form.iter().filter_map(|form| words::find(&lower, form)).map(|found| found.end).max()?;
+    let rest = raw.get(end..)?.trim_start_matches(['.', ' ']);
+    let odd = rest.starts_with(['(', '[', '<', '{']) && rest.contains(|c: char| c.is_ascii_digit())
+        || rest.chars().filter(|c| c.is_alphabetic()).count() < 2;
+    (odd && !rest.is_empty()).then_some(end)
 }
 
 fn form_key(plain: &str) -> String {
@@ -193,7 +208,11 @@ fn address(sheet: &Sheet<'_>, row: usize, name: usize) -> Option<Field> {
         let letters = plain.chars().filter(|c| c.is_alphabetic()).count();
         let phone = letters == 0 && plain.chars().filter(char::is_ascii_digit).count() >= 7;
         let label = plain.contains(':') && !has_any(plain, words::PLACES);
-        let stops = has_any(plain, words::AFTER_ADDRESS) || plain.contains('@') || phone || label;
+        let stops = has_any(plain, words::AFTER_ADDRESS)
+            || plain.contains('@')
+            || phone
+            || label
+            || here.amounts().iter().any(|amount| amount.fraction);
         let is_registration = REGISTRATION.find(plain).is_some_and(|found| found.start() == 0)
             || plain.starts_with('(')
                 && plain.chars().filter(char::is_ascii_digit).count() >= 4
@@ -220,7 +239,18 @@ fn address(sheet: &Sheet<'_>, row: usize, name: usize) -> Option<Field> {
         } else if is_registration || is_headline(plain) {
             break;
         }
-        spans.push(sheet.whole(cell));
+        let mut span = sheet.whole(cell);
+        // "Address: 1 Mill Lane"
+        if let Some(at) = sheet.raw(&span).find(':').filter(|at| {
+            has_any(here.plain.get(..*at).unwrap_or_default(), &["add", "address", "adresse", "direccion", "indirizzo", "adres"])
+        }) {
+            let rest = &sheet.raw(&span)[at + 1..];
+            span.bytes.start = span.bytes.end - rest.trim_start().len();
+        }
+        if span.bytes.is_empty() {
+            continue;
+        }
+        spans.push(span);
         last_bottom = here.bottom;
     }
     if spans.is_empty() {
