@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn no_separators_part_nothing() {
-        let settings = Settings { separators: vec![], ..Settings::default() };
+        let settings = Settings { separator: String::new(), ..Settings::default() };
         assert_eq!(split(&[1, 2], &[code("PATCHT", 1)], &settings), None);
     }
 }

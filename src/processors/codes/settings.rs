@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// A page with a code that says one of these parts a stack.
-    pub separators: Vec<String>,
+    /// A page with a code that says this parts a stack; empty: none does.
+    pub separator: String,
     /// A code that begins with this carries its document's number; empty: none does.
     pub number_prefix: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { separators: vec!["PATCHT".to_owned()], number_prefix: "ASN".to_owned() }
+        Settings { separator: "PATCHT".to_owned(), number_prefix: "ASN".to_owned() }
     }
 }
 
 impl Settings {
     #[must_use]
     pub fn is_separator(&self, text: &str) -> bool {
-        self.separators.iter().any(|separator| separator == text.trim())
+        !self.separator.is_empty() && self.separator == text.trim()
     }
 
     /// The document's number in a code's text: what follows the prefix, if it is a number of at most 18 digits.
