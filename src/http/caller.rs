@@ -9,7 +9,7 @@ use super::credentials::{Credentials, Signed};
 use super::problem::Problem;
 use super::settings::{TierSettings, TiersSettings};
 use super::signed::{self, Verdict};
-use crate::account::{Account, Role};
+use crate::account::{Account, Permission, Role};
 use crate::accounts::Accounts;
 use crate::job::JobId;
 use crate::keys::rates::{Buckets, Rate};
@@ -63,7 +63,7 @@ pub(super) struct Callers {
 /// One request's caller: a handler's argument on routes behind the [`gate`].
 #[derive(Clone)]
 pub(super) struct Caller {
-    /// As it stands at this request: enabled.
+    /// As it stands at this request: enabled, not expired, and from where it may come.
     pub account: Arc<Account>,
     pub key: KeyId,
     pub scopes: Scopes,
@@ -102,6 +102,15 @@ impl Caller {
     /// Refuses a key that may not do this.
     pub(super) fn require(&self, scope: Scope) -> Result<(), Problem> {
         let role_fits = scope != Scope::Admin || self.account.role == Role::Admin;
+        let permitted = match scope {
+            Scope::Read => self.account.may(Permission::Download),
+            Scope::Write => self.account.may(Permission::Upload),
+            Scope::Admin => true,
+        };
+        if !permitted {
+            let detail = "This key's account may not do that: see the permissions of the account.";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
         if self.scopes.allow(scope) && role_fits {
             return Ok(());
         }
@@ -252,10 +261,11 @@ impl Callers {
     }
 
     async fn admit(self: &Arc<Self>, parts: &Parts) -> Result<(Caller, Option<SignedBy>), Refusal> {
-        let address = parts.extensions.get::<ClientAddress>().map(|address| address.counted());
+        let from = parts.extensions.get::<ClientAddress>().copied();
+        let address = from.map(ClientAddress::counted);
         let credentials = Credentials::of(parts);
         let refusal = match credentials {
-            Ok(Some(credentials)) => match self.look_up(&credentials).await {
+            Ok(Some(credentials)) => match self.look_up(&credentials, from).await {
                 Ok(Some((key, account))) => return self.let_in(key, account, &credentials, address).await,
                 Ok(None) => Refusal::Wrong,
                 Err(problem) => return Err(Refusal::Problem(problem)),
@@ -267,7 +277,7 @@ impl Callers {
     }
 
     /// Whose they are, if they are right. One look-up for all of it, on a blocking thread.
-    async fn look_up(&self, credentials: &Credentials) -> Result<Option<(Key, Account)>, Problem> {
+    async fn look_up(&self, credentials: &Credentials, from: Option<ClientAddress>) -> Result<Option<(Key, Account)>, Problem> {
         let (keys, accounts, credentials, now) = (self.keys.clone(), self.accounts.clone(), credentials.clone(), now());
         let found = tokio::task::spawn_blocking(move || -> Result<Option<(Key, Account)>, Problem> {
             let key = match &credentials {
@@ -285,7 +295,10 @@ impl Callers {
                 tracing::error!(account.name = %key.account, %error, "a key's account cannot be looked up");
                 again()
             })?;
-            Ok(account.filter(|account| account.enabled).map(|account| (key, account)))
+            let welcome = |account: &Account| {
+                account.may_come_in(now) && from.is_none_or(|from| account.may_come_from(from.0.to_canonical()))
+            };
+            Ok(account.filter(welcome).map(|account| (key, account)))
         });
         found.await.unwrap_or_else(|_| Err(Problem::internal()))
     }

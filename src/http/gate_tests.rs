@@ -190,12 +190,24 @@ async fn a_key_opens_by_either_header_and_every_other_cause_has_one_answer() {
     }
     refusals.dedup();
     assert_eq!(refusals.len(), 1, "{refusals:?}");
-    // Its account is disabled: at the next request.
-    let mut account = place.accounts.find(&"front-desk".parse().unwrap()).unwrap().unwrap();
-    account.enabled = false;
-    place.accounts.set(&account).unwrap();
+    // Its account is changed: at the next request.
+    let account = place.accounts.find(&"front-desk".parse().unwrap()).unwrap().unwrap();
+    let changed = [
+        Account { enabled: false, ..account.clone() },
+        Account { expires: Some("2026-01-01".parse().unwrap()), ..account.clone() },
+        Account { networks: vec!["10.0.0.0/8".parse().unwrap()], ..account.clone() },
+    ];
+    for account in changed {
+        place.accounts.set(&account).unwrap();
+        let answer = with(&door, "X-API-Key", &secret).await;
+        assert_eq!((answer.status, &answer.body), (StatusCode::FORBIDDEN, &refusals[0]));
+    }
+    let elsewhere = Account { networks: vec!["192.0.2.0/24".parse().unwrap()], ..account.clone() };
+    place.accounts.set(&elsewhere).unwrap();
+    assert_eq!(with(&door, "X-API-Key", &secret).await.status, StatusCode::OK);
+    place.accounts.set(&Account { permissions: "drop-box".parse().unwrap(), ..account }).unwrap();
     let answer = with(&door, "X-API-Key", &secret).await;
-    assert_eq!((answer.status, &answer.body), (StatusCode::FORBIDDEN, &refusals[0]));
+    assert!(answer.status == StatusCode::FORBIDDEN && answer.body.contains("permissions"), "{}", answer.body);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! `[http]`
 
-use crate::account::Account;
+use crate::account::{Account, Tier};
 use crate::keys::rates::Rate;
 use crate::units::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -83,8 +83,12 @@ impl Default for TiersSettings {
 
 impl TiersSettings {
     /// The account's tier, and its name.
-    pub(super) fn of(&self, _account: &Account) -> (&'static str, TierSettings) {
-        ("own", self.own)
+    pub(super) fn of(&self, account: &Account) -> (&'static str, TierSettings) {
+        match account.tier {
+            Tier::Free => ("free", self.free),
+            Tier::Pro => ("pro", self.pro),
+            Tier::Own => ("own", self.own),
+        }
     }
 }
 
