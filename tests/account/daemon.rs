@@ -141,3 +141,27 @@ fn a_broken_edit_is_told_and_silent_sessions_leave_nothing_behind() {
     assert!(!daemon.home("first").join("page-0.pdf").exists());
     drop(waiting);
 }
+
+/// `cargo test --test account -- --ignored`: what 500 sessions that do nothing cost.
+#[test]
+#[ignore = "a measurement"]
+fn five_hundred_idle_sessions_cost_at_most_60_mib() {
+    let mut daemon = Daemon::prepare("");
+    let config = daemon.folder().join("inkport.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("[ftp]\n", "[ftp]\nmax-sessions-per-ip = 512\n")).unwrap();
+    daemon.account_add("first", PASSWORD, &[]);
+    daemon.run();
+    let login = || Guest::login(daemon.ftp, "first").unwrap_or_else(|reply| panic!("{reply}"));
+    let resident = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let mut sessions = vec![login()];
+    let before = resident();
+    sessions.extend((1..500).map(|_| login()));
+    let cost = resident().saturating_sub(before);
+    println!("500 idle sessions cost {} MiB", cost / 1024);
+    assert!(cost < 60 * 1024, "{cost} KiB");
+}
