@@ -18,8 +18,9 @@ use crate::account::{AccountName, Existing, VirtualPath};
 use crate::crashpoint;
 use crate::homes::{HomeError, Homes};
 use crate::job::{Door, FileIdentity, JobId, SpoolKey};
+use crate::meters;
 use crate::queue::sqlite::SqliteQueue;
-use crate::queue::{NewJob, Queue, QueueError};
+use crate::queue::{NewJob, Queue, QueueError, Request, Requested};
 use crate::sidecar::names;
 use crate::spool::{self, Spool, SpoolError, Staged, Staging};
 use crate::units::{Span, Timestamp};
@@ -28,8 +29,9 @@ use std::future::Future;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+mod requested;
 mod room;
 mod slots;
 
@@ -66,6 +68,15 @@ pub enum Accepted {
     Known(JobId),
     /// Seen by `watch`, but not to be taken now (in flight at another door, changed meanwhile).
     NotNow,
+}
+
+/// What became of an upload that a request asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submitted {
+    /// It will be read.
+    Job(JobId),
+    /// The request came before, with its key: what that made. Nothing was added.
+    Earlier(Requested),
 }
 
 /// By what the door answers.
@@ -113,6 +124,8 @@ struct Inner {
     /// Whether the log knows that nothing is taken for now.
     overloaded: AtomicBool,
     slots: Arc<Slots>,
+    /// One at a time of the requests with one key; the path stands for the key.
+    requests: Arc<Slots>,
     /// Each id is higher than the one before, also within a millisecond.
     ids: Mutex<ulid::Generator>,
 }
@@ -133,9 +146,20 @@ impl Intake {
     /// that number is reached still come in: there are no more of them than sessions.
     #[must_use]
     pub fn at_most(spool: Spool, homes: Homes, queue: SqliteQueue, limits: Limits, max_queued: u64) -> Self {
-        let (slots, ids) = (Arc::default(), Mutex::new(ulid::Generator::new()));
+        let (slots, requests) = (Arc::default(), Arc::default());
+        let ids = Mutex::new(ulid::Generator::new());
         Intake {
-            inner: Arc::new(Inner { spool, homes, queue, limits, max_queued, overloaded: AtomicBool::new(false), slots, ids }),
+            inner: Arc::new(Inner {
+                spool,
+                homes,
+                queue,
+                limits,
+                max_queued,
+                overloaded: AtomicBool::new(false),
+                slots,
+                requests,
+                ids,
+            }),
         }
     }
 
@@ -171,6 +195,25 @@ impl Intake {
     pub async fn accept(&self, upload: Upload) -> Result<Accepted, IntakeError> {
         let inner = Arc::clone(&self.inner);
         to_its_end(async move { inner.accept(upload).await }).await
+    }
+
+    /// What an earlier request of this account with this key made.
+    pub async fn earlier(&self, account: &AccountName, key: &str) -> Result<Option<Requested>, IntakeError> {
+        Ok(self.inner.queue.requested(account.clone(), key.to_owned()).await?)
+    }
+
+    /// The id of a job to come, for [`submit`](Self::submit).
+    #[must_use]
+    pub fn next_id(&self) -> JobId {
+        self.inner.next_id()
+    }
+
+    /// Like [`accept`](Self::accept), for uploads by request: what lies in the home stays, so the file gets the name of
+    /// `upload` or, where that is taken or no document's, one like it; and a request that names itself by a key
+    /// makes one job, however often and however close together it comes. The file must have bytes; its job gets `id`.
+    pub async fn submit(&self, id: JobId, upload: Upload, request: Request) -> Result<Submitted, IntakeError> {
+        let inner = Arc::clone(&self.inner);
+        to_its_end(async move { inner.submit(id, upload, request).await }).await
     }
 
     /// A file that already lies in the home under this name, complete as far as the caller can tell
@@ -280,6 +323,17 @@ fn joined<T>(result: Result<Result<T, IntakeError>, tokio::task::JoinError>) -> 
     }
 }
 
+/// An upload is durable, with its job.
+fn taken(door: Door, bytes: u64, began: Instant) {
+    let door = match door {
+        Door::Ftp => "ftp",
+        Door::Watch => "watch",
+        Door::Http => "http",
+    };
+    meters::upload(door, bytes);
+    meters::stage(meters::Stage::Fsync, began.elapsed());
+}
+
 /// An upload in its place, which a job is still to be made of.
 struct Placed {
     job: NewJob,
@@ -338,6 +392,7 @@ impl Inner {
     }
 
     async fn accept(self: Arc<Self>, mut upload: Upload) -> Result<Accepted, IntakeError> {
+        let began = Instant::now();
         upload.room.grow_to(upload.staged.bytes())?;
         let (account, door) = (upload.account.clone(), upload.door);
         let mut slot = self.slots.enter(&account, &upload.path).await;
@@ -357,6 +412,7 @@ impl Inner {
         match self.queue.enqueue(job).await {
             Ok(id) => {
                 crashpoint::here("job-committed");
+                taken(door, bytes, began);
                 tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "an upload was accepted");
                 Ok(Accepted::Job(id))
             }
@@ -443,7 +499,7 @@ impl Inner {
                 Some(slot) => slot,
                 None => return Ok(Accepted::NotNow),
             },
-            Door::Ftp => self.slots.enter(&account, &path).await,
+            Door::Ftp | Door::Http => self.slots.enter(&account, &path).await,
         };
         self.take_in(account, path, door, slot).await
     }
@@ -455,6 +511,7 @@ impl Inner {
         door: Door,
         slot: Slot,
     ) -> Result<Accepted, IntakeError> {
+        let began = Instant::now();
         let inner = Arc::clone(&self);
         let (job, slot) = blocking(move || {
             Ok(match inner.look(&account, &path)? {
@@ -471,6 +528,7 @@ impl Inner {
         let accepted = match self.queue.enqueue_unless_known(job).await? {
             Ok(id) => {
                 crashpoint::here("job-committed");
+                taken(door, bytes, began);
                 tracing::info!(job.id = %id, account.name = %account, upload.bytes = bytes, upload.door = ?door, "a file was taken");
                 Accepted::Job(id)
             }
@@ -564,13 +622,14 @@ impl Inner {
         Ok(())
     }
 
+    fn next_id(&self) -> JobId {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        JobId(ids.generate().unwrap_or_else(ulid::Overflow::commit_overflow_increment))
+    }
+
     fn new_job(&self, account: AccountName, path: VirtualPath, spool: SpoolKey, identity: FileIdentity, door: Door) -> NewJob {
-        let id = {
-            let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-            ids.generate().unwrap_or_else(ulid::Overflow::commit_overflow_increment)
-        };
         let received_at = Timestamp::from_system(SystemTime::now());
-        NewJob { id: JobId(id), account, path, spool, bytes: identity.bytes, identity, door, received_at }
+        NewJob { id: self.next_id(), account, path, spool, bytes: identity.bytes, identity, door, received_at }
     }
 }
 

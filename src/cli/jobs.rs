@@ -121,6 +121,7 @@ pub fn run(command: &JobsCommand, config: &Config) -> anyhow::Result<ExitCode> {
             let filter = Filter {
                 state: args.state.map(|state| state.name().to_owned()),
                 account: args.account.clone(),
+                before: None,
                 limit: args.limit,
             };
             let jobs = ledger.map(|ledger| ledger.list(&filter)).transpose()?.unwrap_or_default();
@@ -293,6 +294,7 @@ mod tests {
             attempt: 1,
             finished_at: None,
             error: Some("the JPEG is damaged".into()),
+            email: None,
         };
         let delivery = DeliveryRecord { to: "a@b".into(), state: DeliveryState::Bounced, attempts: 2, error: None };
         assert_eq!(

@@ -218,6 +218,7 @@ mod tests {
                 attempt: 3,
                 finished_at: Some(Timestamp(1000)),
                 error: Some("the image is <b>damaged</b>".into()),
+                email: None,
             },
             to: "anna@example.com".into(),
             attempts: 0,

@@ -8,6 +8,7 @@
 //! without one, rows wait.
 
 use crate::crashpoint;
+use crate::meters;
 use crate::queue::{Delivery, Queue, QueueError};
 use crate::spool::Spool;
 use crate::units::Timestamp;
@@ -95,7 +96,14 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 async fn deliver<Q: Queue>(queue: Q, spool: Spool, mailer: Arc<Mailer>, delivery: Delivery) {
     let (id, job) = (delivery.id, delivery.job.id);
     crashpoint::here("delivery-claimed");
+    let begun = std::time::Instant::now();
     let attempt = attempt(&spool, &mailer, delivery).await;
+    meters::stage(meters::Stage::Deliver, begun.elapsed());
+    meters::delivery(match &attempt {
+        Attempt::Sent => "sent",
+        Attempt::Later(_) => "deferred",
+        Attempt::Never(_) => "bounced",
+    });
     crashpoint::here("mail-sent");
     match &attempt {
         Attempt::Sent => tracing::info!(delivery.id = id, job.id = %job, "mail sent"),

@@ -66,6 +66,7 @@ pub struct FileIdentity {
 pub enum Door {
     Ftp,
     Watch,
+    Http,
 }
 
 /// One accepted upload to be read.
@@ -84,4 +85,6 @@ pub struct Job {
     pub finished_at: Option<Timestamp>,
     /// The sentence that `jobs show` and the status page tell; for the last failed attempt too.
     pub error: Option<String>,
+    /// Who is told of its end beside the account's addresses: a request named them.
+    pub email: Option<String>,
 }

@@ -92,6 +92,11 @@ pub struct PageText {
 pub struct StageTimes {
     pub detect: std::time::Duration,
     pub recognize: std::time::Duration,
+    /// Lines that the recognizer was given, and in how many batches.
+    #[serde(default)]
+    pub recognized: u32,
+    #[serde(default)]
+    pub batches: u32,
 }
 
 /// An engine's failure, by what the caller does next.

@@ -16,6 +16,11 @@ use super::runtime::{Model, Runtime};
 pub(super) trait Recognizer: Send {
     /// One reading per line, in order, of the letters that may be there.
     fn recognize(&mut self, lines: &[LineImage], letters: &Letters) -> Result<Vec<Reading>, EngineError>;
+
+    /// Batches that it has run so far.
+    fn batches(&self) -> u32 {
+        0
+    }
 }
 
 /// Pixels that one step of the output covers.
@@ -33,6 +38,7 @@ const BATCH_COLUMNS: usize = 2560;
 pub(super) struct CtcRecognizer {
     model: Model,
     alphabet: Alphabet,
+    batches: u32,
 }
 
 impl CtcRecognizer {
@@ -42,7 +48,7 @@ impl CtcRecognizer {
         let characters = loaded
             .metadata("character")
             .ok_or_else(|| EngineError::Model(format!("{} carries no list of characters", model.display())))?;
-        let mut recognizer = CtcRecognizer { model: loaded, alphabet: Alphabet::parse(&characters)? };
+        let mut recognizer = CtcRecognizer { model: loaded, alphabet: Alphabet::parse(&characters)?, batches: 0 };
         recognizer.recognize(&[LineImage { width: BUCKET, rgb: vec![255; BUCKET * LINE_HEIGHT * 3] }], &Letters::default())?;
         Ok(recognizer)
     }
@@ -74,12 +80,17 @@ impl Recognizer for CtcRecognizer {
     fn recognize(&mut self, lines: &[LineImage], letters: &Letters) -> Result<Vec<Reading>, EngineError> {
         let mut readings = vec![Reading::default(); lines.len()];
         for (width, batch) in batches(&lines.iter().map(|line| line.width).collect::<Vec<_>>()) {
+            self.batches = self.batches.wrapping_add(1);
             let images: Vec<&LineImage> = batch.iter().map(|&index| &lines[index]).collect();
             for (index, reading) in batch.iter().zip(self.run(&images, width, letters)?) {
                 readings[*index] = reading;
             }
         }
         Ok(readings)
+    }
+
+    fn batches(&self) -> u32 {
+        self.batches
     }
 }
 

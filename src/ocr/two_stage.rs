@@ -99,12 +99,15 @@ impl TwoStage {
         let begun = Instant::now();
         let rotation = self.rotation(&raster, &found, letters)?;
         let quads = found.iter().map(|quad| along_text(quad, rotation)).collect();
+        let before = self.recognizer.batches();
         let mut read = self.read_lines(&raster, quads, letters)?;
+        let batches = self.recognizer.batches().wrapping_sub(before);
+        let recognized = u32::try_from(read.len()).unwrap_or(u32::MAX);
         settle_script(&mut read);
         read.retain(|(_, reading)| !reading.text.is_empty() && reading.trust >= MIN_TRUST && !is_rule(&reading.text));
         let (width, height) = (raster.width as f32, raster.height as f32);
         let boxes = read.into_iter().map(|(quad, reading)| line(&turn_quad(&quad, rotation, width, height), reading)).collect();
-        Ok((boxes, rotation, StageTimes { detect, recognize: begun.elapsed() }))
+        Ok((boxes, rotation, StageTimes { detect, recognize: begun.elapsed(), recognized, batches }))
     }
 
     /// The clockwise turn that makes the page upright.

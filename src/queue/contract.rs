@@ -462,7 +462,8 @@ async fn the_ledger_lists_counts_and_finds<B: Backend>() {
     assert_eq!(ledger.counts().unwrap(), Counts { queued: 4, running: 1, ..Counts::default() });
     assert_eq!(ledger.oldest_queued().unwrap(), Some(Timestamp(T0.0 + 2)));
     let listed = |state: Option<&str>, account: Option<&str>, limit| {
-        let filter = Filter { state: state.map(str::to_owned), account: account.map(|name| name.parse().unwrap()), limit };
+        let filter =
+            Filter { state: state.map(str::to_owned), account: account.map(|name| name.parse().unwrap()), before: None, limit };
         ledger.list(&filter).unwrap().into_iter().map(|(job, _)| job.bytes).collect::<Vec<_>>()
     };
     assert_eq!(listed(None, None, 10), [5, 4, 3, 2, 1], "newest first");

@@ -3,7 +3,7 @@
 use super::readings;
 use super::rows::{self, JOB_COLUMNS, job_from_row};
 use super::sqlite::not_opened;
-use super::{Counts, DeliveryRecord, Filter, JobLedger, QueueError};
+use super::{Counts, DeliveryRecord, Filter, JobEvent, JobLedger, QueueError, events};
 use crate::account::{AccountName, VirtualPath};
 use crate::database;
 use crate::job::{FileIdentity, Job, JobId, SpoolKey};
@@ -114,6 +114,8 @@ impl JobLedger for SqliteLedger {
             let mut parameters: Vec<&dyn ToSql> = Vec::new();
             parameters.extend(filter.state.as_ref().map(|state| state as &dyn ToSql));
             parameters.extend(account.as_ref().map(|account| account as &dyn ToSql));
+            let before = filter.before.map(|id| id.to_string());
+            parameters.extend(before.as_ref().map(|id| id as &dyn ToSql));
             let mut statement = connection.prepare_cached(&list_query(filter))?;
             let jobs = statement.query_map(&*parameters, |row| job_from_row(row).map(|(job, _)| job))?;
             jobs.map(|job| with_deliveries(connection, job?)).collect()
@@ -160,6 +162,14 @@ impl JobLedger for SqliteLedger {
         })
     }
 
+    fn events(&self, after: u64, account: Option<&AccountName>, limit: usize) -> Result<Vec<JobEvent>, QueueError> {
+        self.read(|connection| events::after(connection, after, account, limit))
+    }
+
+    fn events_kept(&self) -> Result<(u64, u64), QueueError> {
+        self.read(events::kept)
+    }
+
     fn oldest_queued(&self) -> Result<Option<Timestamp>, QueueError> {
         self.read(|connection| {
             // Ids sort by acceptance, so the first queued one was received first.
@@ -170,11 +180,14 @@ impl JobLedger for SqliteLedger {
     }
 }
 
-/// What [`JobLedger::list`] asks; its parameters are the state and the account, where the filter has them.
+/// What [`JobLedger::list`] asks; its parameters are the state, the account and the job before, where the filter has them.
 pub(super) fn list_query(filter: &Filter) -> String {
     let mut query = format!("SELECT {JOB_COLUMNS} FROM jobs WHERE 1");
     for (column, _) in [("state", filter.state.is_some()), ("account", filter.account.is_some())].iter().filter(|(_, set)| *set) {
         query.push_str(&format!(" AND {column} = ?"));
+    }
+    if filter.before.is_some() {
+        query.push_str(" AND id < ?");
     }
     query.push_str(&format!(" ORDER BY id DESC LIMIT {}", filter.limit.min(LONGEST_LIST)));
     query

@@ -19,9 +19,11 @@ pub mod sqlite;
 
 #[cfg(test)]
 mod contract;
+mod events;
 mod ledger;
 mod orders;
 mod readings;
+mod requests;
 mod rows;
 mod turns;
 mod writer;
@@ -39,6 +41,34 @@ pub struct NewJob {
     pub identity: FileIdentity,
     pub door: Door,
     pub received_at: Timestamp,
+}
+
+/// What came with an upload by request, committed with its job.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Request {
+    /// Names it: sent again, it finds its job. With what it was made of, to tell another request under the same name.
+    pub key: Option<(String, [u8; 32])>,
+    /// Who is told of the job's end beside the account's addresses.
+    pub email: Option<String>,
+}
+
+/// The job that a request made, found by the request's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Requested {
+    pub job: JobId,
+    pub fingerprint: [u8; 32],
+}
+
+/// A job changed its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobEvent {
+    /// Rises by one with each, for all accounts together.
+    pub number: u64,
+    pub job: JobId,
+    pub account: AccountName,
+    /// The new one's name.
+    pub state: String,
+    pub at: Timestamp,
 }
 
 /// A message to be sent when the job ends.
@@ -169,6 +199,15 @@ pub trait Queue: Clone + Send + Sync + 'static {
     /// Adds a job unless this account already has one for a file of the same identity (whatever its
     /// path): then that job's id in `Err` of the inner result. For doors that see a file more than once.
     fn enqueue_unless_known(&self, job: NewJob) -> impl Future<Output = Result<Result<JobId, JobId>, QueueError>> + Send;
+    /// Adds a job that a request asked for, with what is known of the request; or, if the account has had one with its
+    /// key, answers that one.
+    fn enqueue_requested(
+        &self,
+        job: NewJob,
+        request: Request,
+    ) -> impl Future<Output = Result<Result<JobId, Requested>, QueueError>> + Send;
+    /// What an earlier request of this account with this key made.
+    fn requested(&self, account: AccountName, key: String) -> impl Future<Output = Result<Option<Requested>, QueueError>> + Send;
     /// Follows a rename of an upload inside a home: jobs of `from` (or below it, were it a folder) now belong to `to`.
     fn relocate(
         &self,
@@ -247,6 +286,8 @@ pub struct Filter {
     /// A state's name.
     pub state: Option<String>,
     pub account: Option<AccountName>,
+    /// Only what is older than this job.
+    pub before: Option<JobId>,
     pub limit: usize,
 }
 
@@ -263,6 +304,10 @@ pub trait JobLedger: Clone + Send + Sync + 'static {
     fn reading(&self, account: &AccountName, spool: &SpoolKey, recipe: &str) -> Result<Option<(JobId, Vec<u8>)>, QueueError>;
     /// Deliveries that the relay refused for good or has not taken yet, the latest job's first.
     fn troubled(&self, limit: usize) -> Result<Vec<(Job, DeliveryRecord)>, QueueError>;
+    /// Changes of jobs after the one of this number, oldest first. Some ten thousand are kept.
+    fn events(&self, after: u64, account: Option<&AccountName>, limit: usize) -> Result<Vec<JobEvent>, QueueError>;
+    /// The numbers of the oldest change that is kept and of the newest; zeros where there is none.
+    fn events_kept(&self) -> Result<(u64, u64), QueueError>;
     /// The oldest queued job's time of receipt.
     fn oldest_queued(&self) -> Result<Option<Timestamp>, QueueError>;
 }

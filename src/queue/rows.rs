@@ -15,7 +15,7 @@ const LONGEST_SENTENCE: usize = 2000;
 
 /// What [`job_from_row`] reads, in its order.
 pub(super) const JOB_COLUMNS: &str = "id, account, path, spool, bytes, door, received_at, state, due, token, lease_until, cause,
-    attempt, interruptions, claims, finished_at, error";
+    attempt, interruptions, claims, finished_at, error, email";
 
 /// SQLite's integers are signed; the bits are kept.
 pub(super) fn signed(number: u64) -> i64 {
@@ -44,11 +44,12 @@ pub(super) fn door_name(door: Door) -> &'static str {
     match door {
         Door::Ftp => "ftp",
         Door::Watch => "watch",
+        Door::Http => "http",
     }
 }
 
 fn door(name: &str) -> Option<Door> {
-    [Door::Ftp, Door::Watch].into_iter().find(|door| door_name(*door) == name)
+    [Door::Ftp, Door::Watch, Door::Http].into_iter().find(|door| door_name(*door) == name)
 }
 
 pub(super) fn job_id(text: &str) -> Option<JobId> {
@@ -85,6 +86,7 @@ pub(super) fn job_from_row(row: &Row<'_>) -> rusqlite::Result<(Job, Standing)> {
         attempt,
         finished_at: row.get::<_, Option<i64>>(15)?.map(Timestamp),
         error: row.get(16)?,
+        email: row.get(17)?,
     };
     Ok((job, Standing { state, attempt, interruptions: row.get(13)?, claims: row.get::<_, i64>(14)?.cast_unsigned() }))
 }

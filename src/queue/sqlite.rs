@@ -6,10 +6,11 @@
 
 use super::orders;
 use super::readings;
+use super::requests;
 use super::rows::{self, attachments_to_json};
 use super::turns;
 use super::writer::{Answer, Lock, Store, Writer};
-use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError, WithoutHolder};
+use super::{Delivery, Lease, NewDelivery, NewJob, Outcome, Queue, QueueError, Request, Requested, WithoutHolder};
 use crate::account::{AccountName, Priority, VirtualPath};
 use crate::crashpoint;
 use crate::database::{self, DatabaseError};
@@ -100,16 +101,24 @@ pub(super) fn not_opened(path: &Path, error: DatabaseError) -> QueueError {
 
 impl Queue for SqliteQueue {
     async fn enqueue(&self, job: NewJob) -> Result<JobId, QueueError> {
-        self.writer.run(move |store| insert(store, &job)).await
+        self.writer.run(move |store| insert(store, &job, None)).await
     }
 
     async fn enqueue_unless_known(&self, job: NewJob) -> Result<Result<JobId, JobId>, QueueError> {
         self.writer
             .run(move |store| match known(store, &job.account, &job.identity)? {
                 Some(id) => Ok(Err(id)),
-                None => insert(store, &job).map(Ok),
+                None => insert(store, &job, None).map(Ok),
             })
             .await
+    }
+
+    async fn enqueue_requested(&self, job: NewJob, request: Request) -> Result<Result<JobId, Requested>, QueueError> {
+        self.writer.run(move |store| requests::insert(store, &job, &request)).await
+    }
+
+    async fn requested(&self, account: AccountName, key: String) -> Result<Option<Requested>, QueueError> {
+        self.writer.run(move |store| requests::find(store.connection(), &account, &key)).await
     }
 
     async fn relocate(&self, account: AccountName, from: VirtualPath, to: VirtualPath) -> Result<(), QueueError> {
@@ -185,14 +194,14 @@ impl Queue for SqliteQueue {
     }
 }
 
-fn insert(store: &mut Store, job: &NewJob) -> Answer<JobId> {
+pub(super) fn insert(store: &mut Store, job: &NewJob, email: Option<&str>) -> Answer<JobId> {
     let standing = Standing::new(job.received_at);
     store
         .connection()
         .prepare_cached(
             "INSERT INTO jobs (id, account, path, spool, bytes, door, received_at, inode, modified_ns, file_bytes,
-                 state, due, attempt, interruptions, claims)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                 state, due, attempt, interruptions, claims, email)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .execute(params![
             job.id.to_string(),
@@ -210,6 +219,7 @@ fn insert(store: &mut Store, job: &NewJob) -> Answer<JobId> {
             standing.attempt,
             standing.interruptions,
             rows::signed(standing.claims),
+            email,
         ])?;
     crashpoint::here("job-inserted");
     store.work_may_be_due();

@@ -402,7 +402,8 @@ pub(super) mod tests {
     }
 
     pub fn page(lines: Vec<Line>) -> PageText {
-        let timing = StageTimes { detect: Duration::from_millis(7), recognize: Duration::from_millis(11) };
+        let timing =
+            StageTimes { detect: Duration::from_millis(7), recognize: Duration::from_millis(11), ..StageTimes::default() };
         PageText { lines, width: 100, height: 200, rotation: 270, skew: 0.4, timing }
     }
 

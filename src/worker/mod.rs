@@ -24,6 +24,7 @@ use crate::document::Limits;
 use crate::homes::Homes;
 use crate::job::state::{RetryPolicy, State};
 use crate::job::{Job, JobId};
+use crate::meters::{self, Stage};
 use crate::processors::{Plan, codes};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{JobLedger, Lease, NewDelivery, Outcome, Queue, QueueError};
@@ -171,6 +172,7 @@ async fn obey(queue: SqliteQueue, cancelled: broadcast::Sender<JobId>, mut stop:
             Ok(jobs) => {
                 for job in jobs {
                     tracing::info!(job.id = %job, "an operator cancelled a job");
+                    meters::job_ended("dead", Some("cancelled"));
                     // Nobody listens where there is no lane any more.
                     let _ = cancelled.send(job);
                 }
@@ -282,15 +284,21 @@ impl Lane {
         let job = &lease.job;
         let started = now();
         let waited = started.since(job.received_at);
+        meters::stage(Stage::Wait, waited);
         let ended = match self.first_reading(&lease).await {
             Some(read) => Ended::Read(Ok(read)),
             None => self.read(&lease, stop).await,
         };
         let (outcome, deliveries) = match ended {
             Ended::Read(Ok(read)) => {
+                measure(&read);
                 self.keep_reading(&lease, &read).await;
+                let writing = std::time::Instant::now();
                 match self.finish(&lease, read, stop).await {
-                    Some(end) => end,
+                    Some(end) => {
+                        meters::stage(Stage::Write, writing.elapsed());
+                        end
+                    }
                     None => return,
                 }
             }
@@ -306,6 +314,12 @@ impl Lane {
             Ok(after) => {
                 crashpoint::here("job-settled");
                 let took = now().since(started);
+                match &after.state {
+                    State::Done => meters::job_ended("done", None),
+                    State::Rejected { code } => meters::job_ended("rejected", Some(code)),
+                    State::Dead { .. } => meters::job_ended("dead", Some("out-of-attempts")),
+                    State::Queued { .. } | State::Running { .. } => {}
+                }
                 tracing::info!(
                     job.id = %job.id,
                     account.name = %job.account,
@@ -515,6 +529,19 @@ impl Lane {
 
 fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
+}
+
+/// Where the time of a reading went; one that was taken over took none.
+fn measure(read: &Read) {
+    if read.duplicate_of.is_some() {
+        return;
+    }
+    meters::stage(Stage::Decode, read.spent.decode);
+    meters::stage(Stage::Detect, read.pages.iter().map(|(_, text)| text.timing.detect).sum());
+    meters::stage(Stage::Recognise, read.pages.iter().map(|(_, text)| text.timing.recognize).sum());
+    for (_, text) in &read.pages {
+        meters::batches(text.timing.recognized, text.timing.batches);
+    }
 }
 
 /// Jobs that stand under a newer upload of the same name write no sidecars: the newer one will.

@@ -10,7 +10,7 @@ use crate::account::{Account, Output};
 use crate::crashpoint;
 use crate::homes::{HomeError, Homes};
 use crate::job::state::{CANCELLED, State};
-use crate::job::{Job, SpoolKey};
+use crate::job::{Door, Job, SpoolKey};
 use crate::ocr::EngineError;
 use crate::queue::{JobLedger, NewDelivery, Outcome, QueueError};
 use crate::sidecar::{self, ErrorReport, Facts};
@@ -105,8 +105,8 @@ pub fn done(
         received_at: Some(job.received_at),
         finished_at,
     };
-    let outputs = outputs(account);
-    let to = recipients(account, mail);
+    let outputs = outputs(job, account);
+    let to = recipients(job, account, mail);
     let place = has_a_place(parts, job)?;
     let mut attachments = Vec::new();
     let mut leave = |suffix: &str, bytes: &[u8]| -> Result<(), PublishError> {
@@ -167,7 +167,7 @@ pub fn failed(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Fai
     if let Err(error) = tell(parts, job, account, failure) {
         tracing::warn!(job.id = %job.id, error = %error, "the error sidecar could not be written");
     }
-    recipients(account, mail).iter().map(|to| NewDelivery { to: to.clone(), attachments: Vec::new() }).collect()
+    recipients(job, account, mail).into_iter().map(|to| NewDelivery { to, attachments: Vec::new() }).collect()
 }
 
 fn tell(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Failure) -> Result<(), PublishError> {
@@ -188,7 +188,7 @@ fn tell(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Failure) 
 /// Removes what an earlier run may have put in place before it failed or its daemon died, the `.json` first: a job
 /// that ends dead has no reading beside it.
 fn take_back(homes: &Homes, job: &Job, account: Option<&Account>) -> Result<(), PublishError> {
-    let mut outputs = outputs(account);
+    let mut outputs = outputs(job, account);
     outputs.reverse();
     let suffixes: Vec<&str> = outputs.into_iter().map(Output::suffix).collect();
     homes.remove_beside(&job.account, &job.path, &suffixes)?;
@@ -196,9 +196,14 @@ fn take_back(homes: &Homes, job: &Job, account: Option<&Account>) -> Result<(), 
 }
 
 /// What the account asks for, the `.json` last: who sees it finds the rest.
-fn outputs(account: Option<&Account>) -> Vec<Output> {
+fn outputs(job: &Job, account: Option<&Account>) -> Vec<Output> {
     let default = [Output::Txt, Output::Json];
     let mut outputs: Vec<Output> = account.map_or(default.as_slice(), |account| &account.outputs).to_vec();
+    if job.door == Door::Http {
+        // A request is answered from these.
+        let missing: Vec<Output> = default.into_iter().filter(|output| !outputs.contains(output)).collect();
+        outputs.extend(missing);
+    }
     outputs.sort_by_key(|output| *output == Output::Json);
     outputs
 }
@@ -231,7 +236,7 @@ pub fn without_holder(
     if let Err(error) = told {
         tracing::warn!(job.id = %job.id, error = %error, "the error sidecar could not be written or removed");
     }
-    recipients(account, mail).iter().map(|to| NewDelivery { to: to.clone(), attachments: Vec::new() }).collect()
+    recipients(job, account, mail).into_iter().map(|to| NewDelivery { to, attachments: Vec::new() }).collect()
 }
 
 /// The job as it stands now: its client may have renamed the upload meanwhile.
@@ -243,8 +248,14 @@ fn has_a_place(parts: &Parts, job: &Job) -> Result<bool, PublishError> {
     Ok(!superseded(&parts.ledger, job)? && parts.homes.identity(&job.account, &job.path)?.is_some())
 }
 
-fn recipients(account: Option<&Account>, mail: bool) -> &[String] {
-    account.filter(|_| mail).map_or(&[], |account| account.email.as_slice())
+/// The account's addresses, and the one that the request named.
+fn recipients(job: &Job, account: Option<&Account>, mail: bool) -> Vec<String> {
+    if !mail {
+        return Vec::new();
+    }
+    let mut to = account.map_or_else(Vec::new, |account| account.email.clone());
+    to.extend(job.email.clone().filter(|email| to.iter().all(|known| !known.eq_ignore_ascii_case(email))));
+    to
 }
 
 /// Stages bytes; keeps them in the spool for the mail, puts them in place beside the upload, or both.

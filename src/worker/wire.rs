@@ -161,7 +161,7 @@ mod tests {
         let quad = Quad([[0.1, 2.0], [1234.5677, 0.3], [f32::MIN_POSITIVE, 1e9], [-0.7, 16_777_216.0]]);
         let word = Word { text: "größe\u{0}\"".into(), confidence: Confidence::new(0.123_456_79), quad };
         let line = Line { text: "größe\u{0}\"".into(), confidence: Confidence::new(1.0), quad, words: vec![word], block: 7 };
-        let timing = StageTimes { detect: Duration::from_nanos(1), recognize: Duration::from_secs(3) };
+        let timing = StageTimes { detect: Duration::from_nanos(1), recognize: Duration::from_secs(3), recognized: 4, batches: 2 };
         let text = PageText { lines: vec![line], width: 9, height: 8, rotation: 270, skew: -1.25, timing };
         let meta = PageMeta { number: 1, width: 9, height: 8, rotation: 90, truncated: true, source: Source::Layer };
         Read {

@@ -29,7 +29,7 @@ async fn claims_look_at_unfinished_jobs_only() {
         steps.join("; ")
     };
     let list = |state: Option<&str>, account: Option<AccountName>| {
-        crate::queue::ledger::list_query(&Filter { state: state.map(str::to_owned), account, limit: 50 })
+        crate::queue::ledger::list_query(&Filter { state: state.map(str::to_owned), account, limit: 50, ..Filter::default() })
     };
     let lists = [list(None, None), list(Some("dead"), None), list(None, Some(alice())), list(Some("dead"), Some(alice()))];
     for query in &lists {
