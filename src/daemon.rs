@@ -23,9 +23,10 @@ use crate::database::DatabaseError;
 use crate::delivery::{Mailer, Outbox, SettingsError};
 use crate::ftp::{Certificates, Ftp, FtpError, Rooms};
 use crate::homes::{HomeError, Homes};
-use crate::http::{Facts, Http, HttpError, Part, Vitals};
+use crate::http::{ApiDeps, Facts, Http, HttpError, Measures, Part, Vitals};
 use crate::intake::Intake;
 use crate::keys::{Keys, KeysError};
+use crate::links::{Links, LinksError};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{QueueError, WithoutHolder};
 use crate::spool::{self, Spool, SpoolError};
@@ -70,6 +71,8 @@ pub enum SetupError {
     Ftp(#[from] FtpError),
     #[error(transparent)]
     Http(#[from] HttpError),
+    #[error(transparent)]
+    Links(#[from] LinksError),
     #[error(transparent)]
     Mail(#[from] SettingsError),
 }
@@ -165,16 +168,31 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         ftp_max_sessions: config.ftp.max_sessions,
         engine_name: String::from(config.ocr.engine),
     };
-    let deps = crate::http::Deps { ledger: ledger.clone(), logins, accounts: accounts.clone(), keys, vitals: Arc::new(vitals) };
+    let (close_doors, doors) = flag::channel(false);
+    let api = ApiDeps {
+        queue: queue.clone(),
+        ledger: ledger.clone(),
+        intake: intake.clone(),
+        homes: homes.clone(),
+        links: Links::open(&config.database())?,
+        closing: doors.clone(),
+    };
+    let deps = crate::http::Deps {
+        ledger: ledger.clone(),
+        logins,
+        accounts: accounts.clone(),
+        keys,
+        vitals: Arc::new(vitals),
+        api: Some(api),
+    };
     let http = Http::bind(&config.http, deps).await?;
     let addresses = Addresses { ftp: ftp.local_addr(), http: http.local_addr(), ftps: ftp.implicit_addr() };
-    let certificates = ftp.certificates();
+    let certificates = (ftp.certificates(), http.certificates());
 
     let (ages, database) = (config.retention(), config.database());
     let retention =
         Retention::new(ages, database, queue.clone(), ledger.clone(), spool.clone(), intake.clone(), accounts.clone());
 
-    let (close_doors, doors) = flag::channel(false);
     let (stop_work, working) = flag::channel(false);
     let (stop_mail, mailing) = flag::channel(false);
     let (stop_http, showing) = flag::channel(false);
@@ -197,7 +215,7 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
             // Not waited for: a disk that hangs must not keep the daemon from stopping.
             _ = hangup.recv() => drop(tokio::task::spawn_blocking({
                 let certificates = certificates.clone();
-                move || reload(certificates.as_ref())
+                move || reload(certificates.0.as_ref(), certificates.1.as_ref())
             })),
         }
     }
@@ -249,20 +267,28 @@ async fn ended<T>(name: &str, limit: Duration, task: tokio::task::JoinHandle<T>)
 }
 
 /// SIGHUP: what can be read again without a restart, and what cannot, said honestly. Blocking.
-fn reload(certificates: Option<&Certificates>) {
+fn reload(ftp: Option<&Certificates>, http: Option<&crate::http::Certificates>) {
     const REST: &str = "a changed configuration is taken at the next start; accounts are always current";
-    let Some(certificates) = certificates else {
-        tracing::warn!("SIGHUP: there is no ftp.tls, so there was nothing to read again; {REST}");
-        return;
-    };
-    match certificates.reload() {
-        Ok(()) => {
-            tracing::info!("SIGHUP: the files that ftp.tls names were read again and hold for new FTP sessions; {REST}");
-        }
-        Err(error) => {
-            let error: &dyn std::error::Error = &error;
-            let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-            tracing::error!("SIGHUP: the files that ftp.tls names cannot be used, the old ones stay: {error}{cause}; {REST}");
+    if ftp.is_none() && http.is_none() {
+        tracing::warn!("SIGHUP: there is no ftp.tls, so there was nothing to read again, nor an http.tls; {REST}");
+    }
+    if let Some(ftp) = ftp {
+        reloaded("ftp.tls", "FTP sessions", ftp.reload());
+    }
+    if let Some(http) = http {
+        reloaded("http.tls", "HTTPS connections", http.reload());
+    }
+    fn reloaded<E: std::error::Error>(section: &str, holds_for: &str, result: Result<(), E>) {
+        match result {
+            Ok(()) => {
+                tracing::info!("SIGHUP: the files that {section} names were read again and hold for new {holds_for}; {REST}");
+            }
+            Err(error) => {
+                let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+                tracing::error!(
+                    "SIGHUP: the files that {section} names cannot be used, the old ones stay: {error}{cause}; {REST}"
+                );
+            }
         }
     }
 }
@@ -271,6 +297,19 @@ fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(error = %error, "systemd could not be told");
     }
+}
+
+/// Bytes of memory that this process has, and those that it started; zeros where /proc does not tell.
+fn resident() -> (u64, u64) {
+    let of = |pid: &str| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let engines = children.map(|pids| pids.split_whitespace().map(of).sum::<u64>()).sum();
+    (of("self"), engines)
 }
 
 /// How the daemon is, for `http`.
@@ -343,6 +382,26 @@ impl Vitals for Health {
         let mut parts = vec![self.engine_part(), self.disk_part()];
         parts.extend(self.watch.as_ref().map(|health| self.watch_part(health)));
         parts
+    }
+
+    fn measures(&self) -> Measures {
+        let ftp = self.ftp.now();
+        let now = Timestamp::from_system(SystemTime::now());
+        let report = self.watch.as_ref().map(watch::Health::report);
+        let seen = report.and_then(|report| report.last_seen.or(report.since));
+        let (resident, resident_engines) = resident();
+        Measures {
+            ftp_refused: ftp.sessions_refused,
+            ftp_broken: ftp.uploads_broken,
+            ftp_logins_failed: ftp.logins_failed,
+            ftp_bytes: ftp.bytes_total,
+            engines_busy: self.engine.busy() as u64,
+            watcher_age: seen.map_or(Duration::ZERO, |at| now.since(at)),
+            disk_free: self.spool.free_space().unwrap_or(0),
+            disk_floor: self.floor,
+            resident,
+            resident_engines,
+        }
     }
 
     fn facts(&self) -> Facts {

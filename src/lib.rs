@@ -6,7 +6,7 @@
 //! ```text
 //! FTP STOR ─► ftp/storage ─┐
 //! file drop ─► watch ──────┼─ Upload ─► intake ─► spool   bytes durable
-//! HTTP POST ─► (to come) ──┘                └───► queue   row durable ─► 226
+//! HTTP POST ─► http/api ───┘                └───► queue   row durable ─► 226, 2xx
 //!                                                  │ Lease
 //!                                                  ▼
 //!    document ◄─ bytes ─ worker ─────► engine process ──── Reading ─► sidecar ─ bytes ─► publish ─► home
@@ -21,6 +21,7 @@
 //! | rank | room | owns |
 //! |---|---|---|
 //! | 0 | [`crashpoint`] | where a test may have the process die; nothing in what is shipped |
+//! | 0 | [`meters`] | what is counted and timed, by name |
 //! | 0 | [`units`] | byte sizes, durations and instants as people write them |
 //! | 1 | [`account`] | who may come in: names, roles, limits, credential hashes |
 //! | 1 | [`document`] | bytes to upright page images, every limit checked before it allocates |
@@ -33,6 +34,7 @@
 //! | 4 | [`database`] | the one SQLite file: how it is opened, its schema and version |
 //! | 5 | [`homes`] | accounts' folders: the only paths that clients see |
 //! | 5 | [`queue`] | jobs and outbox in SQLite: one writer, many readers |
+//! | 5 | [`links`] | signed links to sidecars: made, checked, revoked |
 //! | 5 | [`accounts`] | accounts in SQLite or TOML |
 //! | 6 | [`intake`] | the only way in: upload to spool to queue |
 //! | 6 | [`worker`] | claim, read, publish, settle |
@@ -56,6 +58,7 @@
 #![forbid(unsafe_code)]
 
 pub mod crashpoint;
+pub mod meters;
 pub mod units;
 pub mod account;
 pub mod document;
@@ -68,6 +71,7 @@ pub mod spool;
 pub mod database;
 pub mod homes;
 pub mod queue;
+pub mod links;
 pub mod accounts;
 pub mod intake;
 pub mod worker;

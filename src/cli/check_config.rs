@@ -54,6 +54,7 @@ fn findings(config: &Config) -> Vec<(&'static str, Finding)> {
         ("ftp.tls", ftp_tls(config)),
         ("http", http(config)),
         ("keys", keys(config)),
+        ("http.tls", http_tls(config)),
         ("mail", mail(config)),
         ("models", models(config)),
         ("limits", limits(config)),
@@ -182,6 +183,21 @@ fn http(config: &Config) -> Finding {
         }
     }
     Finding::Good(format!("{listen}, known as {}", config.http.public_url))
+}
+
+fn http_tls(config: &Config) -> Finding {
+    let Some(tls) = &config.http.tls else {
+        let listen = config.http.listen.ip();
+        return if listen.is_loopback() || !config.http.trusted_proxies.is_empty() {
+            Finding::Good("no [http.tls]: plain HTTP, for this machine or behind a proxy".to_owned())
+        } else {
+            Finding::Doubtful("no [http.tls]: keys travel in the clear to whoever reaches this port".to_owned())
+        };
+    };
+    match tls.check() {
+        Ok(()) => Finding::Good("offered, TLS 1.2 and 1.3".to_owned()),
+        Err(error) => Finding::Bad(chain(&error)),
+    }
 }
 
 fn mail(config: &Config) -> Finding {

@@ -9,6 +9,7 @@ pub mod check_config;
 pub mod engine;
 pub mod jobs;
 pub mod key;
+pub mod links;
 pub mod models;
 mod print;
 pub mod read;
@@ -51,6 +52,9 @@ pub enum Command {
     /// What became of the uploads
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Signed links to sidecars
+    #[command(subcommand)]
+    Links(links::LinksCommand),
     /// What Inkport reads with
     #[command(subcommand)]
     Models(models::ModelsCommand),
@@ -58,8 +62,10 @@ pub enum Command {
     Backup(upkeep::BackupArgs),
     /// Prove that every job has its bytes and every file its job
     Fsck(upkeep::FsckArgs),
-    /// Make a self-signed certificate for FTPS
+    /// Make a self-signed certificate for FTPS and HTTPS
     Cert(cert::CertArgs),
+    /// Print what the HTTP API takes and answers, as OpenAPI 3.1
+    Openapi,
     /// What the daemon starts to read documents in; of no use by hand
     #[command(hide = true)]
     Engine,
@@ -72,8 +78,13 @@ pub struct Usage(pub String);
 
 /// Runs a command.
 pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
-    if let Command::Engine = line.command {
-        return engine::run();
+    match line.command {
+        Command::Engine => return engine::run(),
+        Command::Openapi => {
+            print::print(&crate::http::api::document())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     let config = Config::load(line.config.as_deref());
     let or_defaults = |config| config_or_defaults(line.config.is_some(), config);
@@ -88,7 +99,8 @@ pub fn run(line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Backup(args) => upkeep::backup(&args, &config?),
         Command::Fsck(args) => upkeep::fsck(&args, &config?),
         Command::Cert(args) => cert::run(&args),
-        Command::Engine => engine::run(),
+        Command::Links(command) => links::run(&command, &config?),
+        Command::Engine | Command::Openapi => unreachable!("run above, without a configuration"),
     }
 }
 

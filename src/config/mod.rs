@@ -135,6 +135,10 @@ impl Config {
             client_ca: Some("/etc/inkport/client-ca.pem".into()),
         });
         config.http.master_key_file = Some("/etc/inkport/master-key".into());
+        config.http.tls = Some(http::TlsSettings {
+            certificate: Some("/etc/inkport/certificate.pem".into()),
+            private_key: Some("/etc/inkport/private-key.pem".into()),
+        });
         config.mail = Some(delivery::Settings { password_file: Some("/etc/inkport/mail-password".into()), ..Default::default() });
         config
     }
@@ -160,7 +164,20 @@ impl Config {
             let detail = format!("{missing} is missing: name both certificate and private-key, or leave the section out");
             return Some(("ftp.tls".to_owned(), detail));
         }
+        if let Some(tls) = &self.http.tls
+            && let Some(missing) = match (&tls.certificate, &tls.private_key) {
+                (Some(_), Some(_)) => None,
+                (None, _) => Some("certificate"),
+                (_, None) => Some("private-key"),
+            }
+        {
+            let detail = format!("{missing} is missing: name both certificate and private-key, or leave the section out");
+            return Some(("http.tls".to_owned(), detail));
+        }
         zero("http.max-upload", self.http.max_upload.0 == 0)
+            .or_else(|| zero("http.answer-within", self.http.answer_within.0.is_zero()))
+            .or_else(|| zero("http.link-lifetime", self.http.link_lifetime.0.is_zero()))
+            .or_else(|| zero("http.max-streams", self.http.max_streams == 0))
             .or_else(|| zero("limits.max-upload", self.limits.max_upload.0 == 0))
             .or_else(|| zero("limits.max-pixels", self.limits.max_pixels == 0))
             .or_else(|| zero("limits.max-pages", self.limits.max_pages == 0))
@@ -196,6 +213,9 @@ impl Config {
             self.http.master_key_file = credential(MASTER_KEY_CREDENTIAL);
         }
         paths.extend(self.http.master_key_file.as_mut());
+        if let Some(tls) = &mut self.http.tls {
+            paths.extend([&mut tls.certificate, &mut tls.private_key].into_iter().flatten());
+        }
         if let Some(mail) = &mut self.mail {
             let credential = credential(MAIL_CREDENTIAL);
             if mail.password_file.is_none() {

@@ -36,6 +36,8 @@ pub enum Kind {
     Text,
     Number,
     Flag,
+    /// Of texts; in a variable with commas between.
+    List,
 }
 
 /// Every known key by its dotted path, `http.listen`, and the sections that hold them.
@@ -66,6 +68,7 @@ impl Known {
                 }
                 toml::Value::Boolean(_) => Kind::Flag,
                 toml::Value::Integer(_) | toml::Value::Float(_) => Kind::Number,
+                toml::Value::Array(_) => Kind::List,
                 _ => Kind::Text,
             };
             self.keys.insert(path, (kind, value.to_string()));
@@ -275,8 +278,14 @@ fn literal(value: &str, kind: Kind) -> Result<String, String> {
             let digits = value.replace('_', "");
             digits.parse::<i64>().map(|number| number.to_string()).map_err(|_| format!("\"{value}\" is not a number"))
         }
-        Kind::Text if value.chars().any(char::is_control) => Err("holds a control character".to_owned()),
+        Kind::Text | Kind::List if value.chars().any(char::is_control) => Err("holds a control character".to_owned()),
         Kind::Text => Ok(toml::Value::String(value.to_owned()).to_string()),
+        Kind::List => {
+            // As in the file, too.
+            let bare = value.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(value);
+            let items = bare.split(',').map(|item| item.trim().trim_matches('"')).filter(|item| !item.is_empty());
+            Ok(toml::Value::Array(items.map(|item| toml::Value::String(item.to_owned())).collect()).to_string())
+        }
     }
 }
 
@@ -319,5 +328,7 @@ mod tests {
             Ok(toml::Value::String(r#"a"b\"#.into()))
         );
         assert!(literal("1; x", Kind::Number).is_err());
+        assert_eq!(literal("a, \"b\"", Kind::List), literal("[a,b]", Kind::List));
+        assert_eq!(literal("", Kind::List), Ok("[]".to_owned()));
     }
 }

@@ -59,7 +59,9 @@ impl Storage {
         let (user_now, target) = (user.clone(), path.clone());
         let begin = async { blocking(move || Ok(begin(&parts, &user_now, &target))).await.map_err(PutError::Panicked)? };
         let input = Paced::new(input, user.throttle.clone());
+        let began = std::time::Instant::now();
         let (staged, room) = receive(input, begin, &self.session.control, self.parts.stall, user.account.tls_eof).await?;
+        crate::meters::stage(crate::meters::Stage::Receive, began.elapsed());
         // Only now: a broken transfer leaves no folders either.
         self.make_folders(user, path).await?;
         let bytes = staged.bytes();

@@ -260,6 +260,22 @@ impl Callers {
         }
     }
 
+    pub(super) fn quota(&self) -> Quota {
+        self.keys.quota()
+    }
+
+    /// Whether a caller that was let in a while ago would be still, as far as its key goes.
+    pub(super) async fn still_good(&self, caller: &Caller) -> bool {
+        let (keys, accounts, id, name) =
+            (self.keys.clone(), self.accounts.clone(), caller.key.clone(), caller.account.name.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let key = keys.list(Some(&name)).ok()?.into_iter().find(|key| key.id == id)?;
+            let account = accounts.find(&name).ok()??;
+            Some(key.is_good(now()) && account.enabled)
+        });
+        looked.await.ok().flatten().unwrap_or(false)
+    }
+
     async fn admit(self: &Arc<Self>, parts: &Parts) -> Result<(Caller, Option<SignedBy>), Refusal> {
         let from = parts.extensions.get::<ClientAddress>().copied();
         let address = from.map(ClientAddress::counted);

@@ -1,22 +1,31 @@
-//! The accept loop: bounded in connections and in the time a client may take to say what it wants,
-//! which axum's own loop is not.
+//! The accept loop: bounded in connections (in all and for each address), in the time a client may take to say what
+//! it wants, and in the time of a TLS handshake, which axum's own loop is not.
 
-use super::caller::ClientAddress;
+use super::client::Peer;
+use super::tls::Certificates;
+use crate::meters;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// Connections at one time; more wait in the kernel's backlog. Each costs a task and some buffers.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 1024;
+/// Of these, from one address: a proxy has many clients, but never all places.
+const CONNECTIONS_EACH: usize = 768;
+/// For a TLS handshake.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// For a request's head to arrive, from the connection's start or the last answer's end.
 const HEAD_WITHIN: Duration = Duration::from_secs(15);
 /// A head with its longest header; hyper's buffer starts at 8 KiB and must not grow to its default 400 KiB.
@@ -28,9 +37,15 @@ const IDLE_DRAIN_WITHIN: Duration = Duration::from_millis(500);
 /// Out of file descriptors, say: trying again at once would only spin.
 const AFTER_ACCEPT_ERROR: Duration = Duration::from_millis(200);
 
-pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    certificates: Option<Certificates>,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) {
     let mut shutdown = std::pin::pin!(shutdown);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let each = Each::default();
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
@@ -43,11 +58,14 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let connection = connection(stream, ClientAddress(peer.ip()), router.clone(), stopping.clone());
+            Ok((stream, from)) => {
+                // One more than it may have: closed without a word, which costs the least.
+                let Some(seat) = each.sit(from.ip(), place) else { continue };
+                let peer = Peer { address: from.ip(), secure: certificates.is_some() };
+                let (router, stopping, certificates) = (router.clone(), stopping.clone(), certificates.clone());
                 connections.spawn(async move {
-                    connection.await;
-                    drop(place);
+                    accepted_connection(stream, peer, certificates, router, stopping).await;
+                    drop(seat);
                 });
             }
             Err(error) => {
@@ -66,16 +84,74 @@ pub(super) async fn serve(listener: TcpListener, router: Router, shutdown: impl 
     }
 }
 
-async fn connection(stream: TcpStream, peer: ClientAddress, router: Router, mut stopping: watch::Receiver<()>) {
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Each(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+struct Seat {
+    each: Each,
+    address: IpAddr,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Each {
+    fn sit(&self, address: IpAddr, place: OwnedSemaphorePermit) -> Option<Seat> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(address).or_default();
+        if *count >= CONNECTIONS_EACH {
+            return None;
+        }
+        *count += 1;
+        metrics::gauge!(meters::HTTP_CONNECTIONS).increment(1.0);
+        Some(Seat { each: self.clone(), address, _place: place })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.each.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.address);
+            }
+        }
+        metrics::gauge!(meters::HTTP_CONNECTIONS).decrement(1.0);
+    }
+}
+
+async fn accepted_connection(
+    stream: TcpStream,
+    peer: Peer,
+    certificates: Option<Certificates>,
+    router: Router,
+    mut stopping: watch::Receiver<()>,
+) {
     // Answers are small: waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
+    let Some(certificates) = certificates else { return connection(stream, peer, router, stopping).await };
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout(HANDSHAKE_WITHIN, certificates.acceptor().accept(stream)) => shaken,
+        _ = stopping.changed() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => connection(stream, peer, router, stopping).await,
+        Ok(Err(error)) => tracing::debug!(error = %error, "an HTTPS handshake failed"),
+        Err(_) => tracing::debug!("an HTTPS handshake took too long"),
+    }
+}
+
+async fn connection<S>(stream: S, peer: Peer, router: Router, mut stopping: watch::Receiver<()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_AT_MOST);
     let requests = AtomicUsize::new(0);
     let router = TowerToHyperService::new(router);
     let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
-        request.extensions_mut().insert(peer);
         requests.fetch_add(1, Ordering::Relaxed);
+        request.extensions_mut().insert(peer);
         let answer = router.call(request);
         async {
             let answer = answer.await;
@@ -83,7 +159,7 @@ async fn connection(stream: TcpStream, peer: ClientAddress, router: Router, mut 
             answer
         }
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         _ = stopping.changed() => {

@@ -1,11 +1,14 @@
 //! `[http]`
 
+use super::client::Network;
+use super::tls::TlsSettings;
 use crate::account::{Account, Tier};
 use crate::keys::rates::Rate;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Span};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::{fmt, str::FromStr};
 use url::Url;
 
@@ -20,6 +23,23 @@ pub struct Settings {
     pub status: StatusAccess,
     /// Bytes of one request's body.
     pub max_upload: ByteSize,
+    /// How long a request waits for its document to be read; then it is answered 202.
+    pub answer_within: Span,
+    /// How long a signed link is good.
+    pub link_lifetime: Span,
+    /// Streams of events that one key may have open.
+    pub max_streams: usize,
+    /// Whether images may be named by their https address.
+    pub fetch_urls: bool,
+    /// Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Web pages of other origins that may call the API: `https://app.example.org`.
+    pub cors_origins: Vec<Origin>,
+    /// Over HTTPS, how long browsers are told to use nothing else; zero: they are told nothing.
+    pub hsts: Span,
+    /// Absent: plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
     /// Seals the secrets of signing keys: 64 hexadecimal digits. Absent: `<data-dir>/master.key`, made at first need.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master_key_file: Option<PathBuf>,
@@ -33,6 +53,14 @@ impl Default for Settings {
             public_url: "http://127.0.0.1:8080".parse().expect("the default address is well formed"),
             status: StatusAccess::default(),
             max_upload: ByteSize(16 << 20),
+            answer_within: Span(Duration::from_secs(50)),
+            link_lifetime: Span(Duration::from_secs(3600)),
+            max_streams: 16,
+            fetch_urls: false,
+            trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
+            hsts: Span(Duration::ZERO),
+            tls: None,
             master_key_file: None,
             tiers: TiersSettings::default(),
         }
@@ -107,6 +135,39 @@ impl RateSettings {
     }
 }
 
+/// A web page's origin as browsers send it: scheme, host, port, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("\"{text}\" is not an origin: write https://app.example.org, with a port where it has one");
+        let origin = Url::parse(text).map_err(|_| bad())?.origin().ascii_serialization();
+        if origin == text { Ok(Origin(origin)) } else { Err(bad()) }
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Who may see the status page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -121,6 +182,13 @@ pub enum StatusAccess {
 /// An `http://` or `https://` address without query and fragment; prints without a final slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicUrl(Url);
+
+impl PublicUrl {
+    /// What stands before our own paths: mostly nothing.
+    pub(super) fn base_path(&self) -> String {
+        self.0.path().trim_end_matches('/').to_owned()
+    }
+}
 
 impl FromStr for PublicUrl {
     type Err = String;

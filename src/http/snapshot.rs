@@ -19,7 +19,7 @@ const TROUBLED: usize = 20;
 const TROUBLE_IS_NEWS: Duration = Duration::from_secs(7 * 86_400);
 
 /// One part of the daemon and whether it is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Part {
     /// `engine`, `watcher`, `disk`: as `/readyz` names it.
     pub name: &'static str,
@@ -40,6 +40,24 @@ pub struct Facts {
     pub ftp_max_sessions: usize,
 }
 
+/// Numbers for `/metrics`, of this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Measures {
+    pub ftp_refused: u64,
+    pub ftp_broken: u64,
+    pub ftp_logins_failed: u64,
+    /// Bytes of uploads that were taken.
+    pub ftp_bytes: u64,
+    pub engines_busy: u64,
+    /// Since the watcher last saw its own file change.
+    pub watcher_age: Duration,
+    pub disk_free: u64,
+    pub disk_floor: u64,
+    /// Bytes of memory, of this process and of those that read.
+    pub resident: u64,
+    pub resident_engines: u64,
+}
+
 /// How the rest of the daemon is. Asked from a blocking thread, once a second at most; should answer
 /// at once.
 pub trait Vitals: Send + Sync + 'static {
@@ -47,6 +65,9 @@ pub trait Vitals: Send + Sync + 'static {
     /// reads pages is called `engine`.
     fn parts(&self) -> Vec<Part>;
     fn facts(&self) -> Facts;
+    fn measures(&self) -> Measures {
+        Measures::default()
+    }
 }
 
 /// Jobs and deliveries at one instant.
@@ -67,6 +88,7 @@ pub(super) struct Snapshot {
     /// The database first.
     pub parts: Vec<Part>,
     pub facts: Facts,
+    pub measures: Measures,
 }
 
 impl Snapshot {
@@ -137,5 +159,5 @@ fn take<L: JobLedger>(ledger: &L, vitals: &dyn Vitals) -> Snapshot {
         }
     };
     let parts = std::iter::once(database).chain(vitals.parts()).collect();
-    Snapshot { taken_at, board: board.ok(), parts, facts: vitals.facts() }
+    Snapshot { taken_at, board: board.ok(), parts, facts: vitals.facts(), measures: vitals.measures() }
 }
