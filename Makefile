@@ -1,7 +1,7 @@
 # README's commands and their parts. Everything that needs preparing prepares itself.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: pyftpdlib-expected help setup setup-crate setup-tests build demo test lint bench bench-ftp bench-queue bench-accuracy fuzz soak soak-load clean
+.PHONY: pyftpdlib-expected help setup setup-crate setup-tests build demo test lint bench bench-ftp bench-http bench-queue bench-accuracy fuzz soak soak-load clean
 
 CARGO ?= cargo
 PYTHON ?= python3
@@ -39,6 +39,9 @@ bench: bench-ftp bench-accuracy ## measure on this machine: uploads beside vsftp
 
 bench-ftp: build ## uploads a second, beside vsftpd
 	@bench/ftp.sh
+
+bench-http: build ## 200 connections for a minute on /healthz, the status page and /api/v1/jobs
+	@bench/http.sh
 
 bench-queue: setup ## claims, start-up, status page with a million finished and 100,000 queued jobs
 	$(CARGO) test --release --locked --test queue_scale -- --ignored --nocapture

@@ -82,6 +82,7 @@ impl Daemon {
             logins: Logins::new(accounts.clone()),
             accounts,
             keys: keys(&database),
+            api: None,
             vitals: Arc::clone(&others) as Arc<dyn Vitals>,
         };
         let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), status, max_upload: ByteSize(1000), ..Settings::default() };
@@ -303,6 +304,7 @@ async fn a_port_that_is_taken_is_told_by_its_setting() {
         logins: Logins::new(accounts.clone()),
         accounts,
         keys: keys(&database),
+        api: None,
         vitals: Arc::new(Others { engine: AtomicBool::new(true) }),
     };
     let settings = Settings { listen: taken.local_addr().unwrap(), ..Settings::default() };

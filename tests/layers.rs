@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 const RANKS: &[(&str, u32)] = &[
     ("crashpoint", 0),
+    ("meters", 0),
     ("units", 0),
     ("account", 1),
     ("document", 1),
@@ -20,6 +21,7 @@ const RANKS: &[(&str, u32)] = &[
     ("database", 4),
     ("homes", 5),
     ("queue", 5),
+    ("links", 5),
     ("accounts", 5),
     ("intake", 6),
     ("worker", 6),
