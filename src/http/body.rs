@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,8 +88,6 @@ impl HttpBody for Watched {
     }
 }
 
-use std::future::Future as _;
-
 /// Watches over a request's body, before and after its answer.
 pub(super) async fn watch(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
@@ -106,7 +105,8 @@ pub(super) async fn watch(request: Request, next: Next) -> Response {
     let mut response = next.run(Request::from_parts(parts, Body::new(watched()))).await;
     let unread = !shared.ended.load(Ordering::Relaxed);
     // One that waits for our 100 has sent nothing, and asking it would only have it send.
-    if unread && !(waits && !shared.begun.load(Ordering::Relaxed)) && !response.status().is_success() {
+    let sending = !waits || shared.begun.load(Ordering::Relaxed);
+    if unread && sending && !response.status().is_success() {
         drain(watched()).await;
     }
     if unread && !shared.ended.load(Ordering::Relaxed) {
