@@ -87,16 +87,16 @@ fn page(connection: &Connection, condition: &str, parameters: &[&dyn ToSql]) -> 
         Ok(Kept {
             job: job_from_row(row)?.0,
             identity: FileIdentity {
-                inode: row.get::<_, i64>(17)?.cast_unsigned(),
-                modified_ns: row.get::<_, i64>(18)?.into(),
-                bytes: row.get::<_, i64>(19)?.cast_unsigned(),
+                inode: row.get::<_, i64>(18)?.cast_unsigned(),
+                modified_ns: row.get::<_, i64>(19)?.into(),
+                bytes: row.get::<_, i64>(20)?.cast_unsigned(),
             },
-            was_modified_ns: row.get::<_, Option<i64>>(20)?.map(i128::from),
+            was_modified_ns: row.get::<_, Option<i64>>(21)?.map(i128::from),
             attachments: Vec::new(),
-            is_newest: row.get(21)?,
-            mail_is_open: row.get(22)?,
-            original_removed: row.get(23)?,
-            sidecars_removed: row.get(24)?,
+            is_newest: row.get(22)?,
+            mail_is_open: row.get(23)?,
+            original_removed: row.get(24)?,
+            sidecars_removed: row.get(25)?,
         })
     })?;
     rows.map(|row| {

@@ -13,7 +13,7 @@ async fn claims_look_at_unfinished_jobs_only() {
         .execute_batch(
             "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
              INSERT INTO jobs SELECT printf('00000000000000000000%06d', i), 'alice', '/same', zeroblob(32), 1, 'ftp', i, i, i, i,
-                 'done', NULL, NULL, NULL, NULL, 1, 0, 1, i, NULL, NULL, NULL, NULL FROM n",
+                 'done', NULL, NULL, NULL, NULL, 1, 0, 1, i, NULL, NULL, NULL, NULL, NULL FROM n",
         )
         .unwrap();
     queue.enqueue(job(1, "/same")).await.unwrap();
