@@ -5,6 +5,7 @@
 //! a key is told to nobody: one 403 for all causes. A refusal costs the address that it came from; an
 //! address that has used its guesses up hears 429 instead, and a right key still comes in from there.
 
+use super::client::Client;
 use super::credentials::{Credentials, Signed};
 use super::problem::Problem;
 use super::settings::{TierSettings, TiersSettings};
@@ -271,7 +272,7 @@ impl Callers {
         let looked = tokio::task::spawn_blocking(move || {
             let key = keys.list(Some(&name)).ok()?.into_iter().find(|key| key.id == id)?;
             let account = accounts.find(&name).ok()??;
-            Some(key.is_good(now()) && account.enabled)
+            Some(key.is_good(now()) && account.may_come_in(now()))
         });
         looked.await.ok().flatten().unwrap_or(false)
     }
@@ -282,6 +283,7 @@ impl Callers {
         let credentials = Credentials::of(parts);
         let refusal = match credentials {
             Ok(Some(credentials)) => match self.look_up(&credentials, from).await {
+                Ok(Some((_, account))) if account.require_tls && !is_secure(parts) => Refusal::Wrong,
                 Ok(Some((key, account))) => return self.let_in(key, account, &credentials, address).await,
                 Ok(None) => Refusal::Wrong,
                 Err(problem) => return Err(Refusal::Problem(problem)),
@@ -404,6 +406,11 @@ impl Callers {
             ),
         }
     }
+}
+
+/// Whether it came over TLS, to us or to the proxy before us.
+fn is_secure(parts: &Parts) -> bool {
+    parts.extensions.get::<Client>().is_some_and(|client| client.secure)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -347,6 +347,10 @@ pub(super) fn refused(error: &IntakeError) -> Problem {
         | IntakeError::Spool(SpoolError::NoSpace { .. })
         | IntakeError::Home(crate::homes::HomeError::NoSpace { .. })
         | IntakeError::Queue(QueueError::NoSpace) => no_space(),
+        IntakeError::Home(crate::homes::HomeError::OverQuota { .. }) => {
+            let detail = "The account's quota is used up: remove files from its home, or have its quota raised.";
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, detail)
+        }
         IntakeError::TooLarge { limit } => too_large(*limit),
         IntakeError::Full { again, .. } | IntakeError::Slow { again, .. } => {
             let detail = format!("Not taken: {error}.");

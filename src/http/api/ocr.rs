@@ -8,6 +8,7 @@ use super::shapes::{
 };
 use super::submit::{Patience, Text, idempotency_key, now, patience, unanswered};
 use super::{Api, Caller, Refusals};
+use crate::account::Permission;
 use crate::http::caller::Presented;
 use crate::http::problem::Problem;
 use crate::job::state::State as JobState;
@@ -259,6 +260,9 @@ impl Api {
 
     fn may_submit(&self, caller: &Caller) -> Result<(), Problem> {
         caller.require(Scope::Write)?;
+        if !caller.account.may(Permission::Upload) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "This account may not upload (its permissions say so)."));
+        }
         if *self.closing.borrow() {
             let detail = "This server is stopping and takes nothing new; try again when it is back.";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(std::time::Duration::from_secs(10)));

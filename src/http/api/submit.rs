@@ -17,6 +17,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Of an `Idempotency-Key`.
@@ -107,7 +108,10 @@ impl Api {
         }
         let id = self.intake.next_id();
         let path = VirtualPath::new(&document.name).map_err(|_| Problem::internal())?;
-        let upload = Upload { account: account.name.clone(), path, staged: document.staged, door: Door::Http };
+        let (intake, whose) = (self.intake.clone(), Arc::clone(account));
+        // A new file: what it is called, nothing else is.
+        let room = blocking(move || intake.room(&whose, None).map_err(|error| input::refused(&error))).await?;
+        let upload = Upload { account: account.name.clone(), path, staged: document.staged, door: Door::Http, room };
         let wish = Wish { key: key.map(|key| (key, fingerprint)), email };
         let intake = self.intake.clone();
         // One page until it is known better.
