@@ -215,7 +215,7 @@ enum LaneTrouble {
 /// How a run of a job ended, as far as the lane is concerned.
 enum Ended {
     /// The engine answered.
-    Read(Result<Read, ReadError>),
+    Read(Result<Box<Read>, ReadError>),
     /// Longer than `job-timeout`.
     Timeout,
     /// The daemon stops and the grace is over.
@@ -286,7 +286,7 @@ impl Lane {
         let waited = started.since(job.received_at);
         meters::stage(Stage::Wait, waited);
         let ended = match self.first_reading(&lease).await {
-            Some(read) => Ended::Read(Ok(read)),
+            Some(read) => Ended::Read(Ok(Box::new(read))),
             None => self.read(&lease, stop).await,
         };
         let (outcome, deliveries) = match ended {
@@ -294,7 +294,7 @@ impl Lane {
                 measure(&read);
                 self.keep_reading(&lease, &read).await;
                 let writing = std::time::Instant::now();
-                match self.finish(&lease, read, stop).await {
+                match self.finish(&lease, *read, stop).await {
                     Some(end) => {
                         meters::stage(Stage::Write, writing.elapsed());
                         end
@@ -393,7 +393,7 @@ impl Lane {
                 read = &mut answer => {
                     crashpoint::here("document-read");
                     return match read {
-                        Ok(read) => Ended::Read(read),
+                        Ok(read) => Ended::Read(read.map(Box::new)),
                         Err(_) => Ended::Read(Err(ReadError::Interrupted("the engine thread ended".to_owned()))),
                     };
                 }

@@ -189,7 +189,7 @@ fn item(sheet: &Sheet<'_>, row: &Row, in_table: bool) -> Option<Found> {
         (quantity, description) = (Some(count), rest);
     }
     // What stands between description and numbers: "X", "@", a currency.
-    let trimmed = description.trim_end_matches(|c: char| matches!(c, '@' | '$' | '€' | '£' | ':' | '-' | 'x' | 'X' | ' ')).len();
+    let trimmed = description.trim_end_matches(['@', '$', '€', '£', ':', '-', 'x', 'X', ' ']).len();
     if is_description(&description[..trimmed]) && description[trimmed..].contains([' ', '@', '$', '€', '£']) {
         description.truncate(trimmed);
     }

@@ -175,7 +175,7 @@ fn amount(text: &str, bytes: Range<usize>) -> Option<Amount> {
     };
     let (mut start, mut end) = (bytes.start, bytes.end);
     let before = &text[..start];
-    let bare = before.trim_end_matches(|c: char| c == ' ' || c == '$' || c == '€' || c == '£');
+    let bare = before.trim_end_matches([' ', '$', '€', '£']);
     let signed = bare.ends_with(['-', '−', '–'])
         && bare.trim_end_matches(['-', '−', '–']).chars().next_back().is_none_or(|c| c.is_whitespace() || c == '(');
     let trailing = text[end..].starts_with('-') && !text[end + 1..].starts_with(|c: char| c.is_alphanumeric());

@@ -128,12 +128,11 @@ fn under(chunks: &[Chunk], at: usize) -> Option<usize> {
 /// What goes on in the next row under an answer.
 fn goes_on(chunks: &[Chunk], last: &Chunk, left: f32, key_left: f32) -> Option<usize> {
     let at = chunks.partition_point(|chunk| (chunk.page, chunk.row) <= (last.page, last.row));
-    let more = (at..chunks.len().min(at + 8)).find(|next| {
+    (at..chunks.len().min(at + 8)).find(|next| {
         let other = &chunks[*next];
         let close = other.page == last.page && other.row == last.row + 1 && other.top - last.bottom < 0.6 * last.height();
         close && (other.left - left).abs() < 2.0 * last.height() && (left - key_left).abs() > 1.5 * last.height()
-    });
-    more
+    })
 }
 
 fn next_is_key(chunks: &[Chunk], at: usize) -> bool {

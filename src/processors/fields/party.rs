@@ -42,14 +42,12 @@ pub(super) fn find(sheet: &Sheet<'_>, extract: &mut Extract) {
 fn company(sheet: &Sheet<'_>) -> Option<(usize, usize, Field)> {
     let first = sheet.rows.first()?.page;
     let mut best: Option<(f32, usize, usize)> = None;
-    let mut seen = 0;
     let tallest =
         sheet.rows.iter().take(TOP).flat_map(|row| row.cells.clone()).map(|at| sheet.cells[at].height()).fold(1.0, f32::max);
-    for (index, row) in sheet.rows.iter().enumerate().take(2 * TOP) {
-        if row.page != first || seen >= TOP {
+    for (index, row) in sheet.rows.iter().enumerate().take(TOP) {
+        if row.page != first {
             break;
         }
-        seen += 1;
         let mut stop = false;
         let before = best.map(|(_, row, _)| row);
         for cell in row.cells.clone() {
