@@ -32,7 +32,7 @@ pub enum NameError {
     Path(String),
     #[error("\"{0}\" is not a role: use device, app or admin")]
     Role(String),
-    #[error("\"{0}\" is not a kind of sidecar: use txt or json")]
+    #[error("\"{0}\" is not a kind of sidecar: use txt, json, hocr, alto, markdown, csv or pdf")]
     Output(String),
     #[error("\"{0}\" is not a step of a pipeline: use text, codes or fields")]
     Step(String),
@@ -184,15 +184,43 @@ impl FromStr for Role {
 pub enum Output {
     Txt,
     Json,
+    Hocr,
+    Alto,
+    Markdown,
+    Csv,
+    Pdf,
 }
 
 impl Output {
+    /// All of them, in the order in which help names them.
+    pub const ALL: [Output; 7] =
+        [Output::Txt, Output::Json, Output::Hocr, Output::Alto, Output::Markdown, Output::Csv, Output::Pdf];
+
     /// What is added to the upload's name.
     #[must_use]
     pub fn suffix(self) -> &'static str {
         match self {
             Output::Txt => ".txt",
             Output::Json => ".json",
+            Output::Hocr => ".hocr",
+            Output::Alto => ".alto.xml",
+            Output::Markdown => ".md",
+            Output::Csv => ".csv",
+            Output::Pdf => ".pdf",
+        }
+    }
+
+    /// As accounts and the command line name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Output::Txt => "txt",
+            Output::Json => "json",
+            Output::Hocr => "hocr",
+            Output::Alto => "alto",
+            Output::Markdown => "markdown",
+            Output::Csv => "csv",
+            Output::Pdf => "pdf",
         }
     }
 }
@@ -202,9 +230,12 @@ impl FromStr for Output {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         match text {
-            "txt" | "text" => Ok(Output::Txt),
-            "json" => Ok(Output::Json),
-            _ => Err(NameError::Output(text.to_owned())),
+            "text" => Ok(Output::Txt),
+            "md" => Ok(Output::Markdown),
+            _ => Output::ALL
+                .into_iter()
+                .find(|output| output.name() == text)
+                .ok_or_else(|| NameError::Output(text.to_owned())),
         }
     }
 }

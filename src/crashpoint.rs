@@ -10,7 +10,7 @@
 compile_error!("the feature crash-points is for tests only: it cannot be built without debug assertions");
 
 /// Every place, in the order in which an upload comes by.
-pub const ALL: [&str; 28] = [
+pub const ALL: [&str; 29] = [
     // spool: while it is received (uploads and sidecars alike)
     "staging-made",
     "staging-written",
@@ -34,6 +34,7 @@ pub const ALL: [&str; 28] = [
     "sidecar-staged",
     "sidecar-kept",
     "sidecar-installed",
+    "day-appended",
     "sidecars-published",
     // queue and worker: its end, and the outbox in the same transaction
     "job-ended",

@@ -149,7 +149,10 @@ pub async fn run(config: Config, lanes: usize, readers: Readers, ready: impl FnO
         homes: homes.clone(),
         accounts: accounts.clone(),
     };
-    let worker = Worker::new(settings, parts, readers).duplicates(config.limits.duplicates).codes(config.codes.clone());
+    let worker = Worker::new(settings, parts, readers)
+        .duplicates(config.limits.duplicates)
+        .codes(config.codes.clone())
+        .style(config.sidecars);
 
     // Doors: every port is taken before anything runs.
     let bans = Bans::open(&config.database()).and_then(|bans| bans.clear().map(|()| bans))?;

@@ -21,7 +21,7 @@ use crate::job::{Door, FileIdentity, JobId, SpoolKey};
 use crate::meters;
 use crate::queue::sqlite::SqliteQueue;
 use crate::queue::{NewJob, Queue, QueueError, Request, Requested};
-use crate::sidecar::names;
+use crate::sidecar::{names, ours};
 use crate::spool::{self, Spool, SpoolError, Staged, Staging};
 use crate::units::{Span, Timestamp};
 use slots::{Slot, Slots};
@@ -106,8 +106,11 @@ const AGAIN: Span = Span(Duration::from_secs(60));
 const SLOW_DISK: Duration = Duration::from_secs(3);
 
 /// Suffixes of what lies beside a file that was read: the `.json` first, since its being there says
-/// that all are; the first three are made of every file.
+/// that all are.
 const SIDECARS: [&str; 8] = [".json", ".error.json", ".txt", ".alto.xml", ".hocr", ".md", ".csv", ".pdf"];
+
+/// So many of [`SIDECARS`] are made of every file.
+const MADE_OF_ALL: usize = 3;
 
 /// The only way in; cheap to clone.
 #[derive(Clone)]
@@ -270,7 +273,8 @@ impl Intake {
             let mut old = Vec::new();
             for suffix in SIDECARS {
                 // A `.pdf` or `.md` beside a file may be a document of its own.
-                if names::is_sidecar(path.beside(suffix).file_name(), &|_| true)
+                if !inner.ours(&account, &path, &[suffix]).is_empty()
+                    && names::is_sidecar(path.beside(suffix).file_name(), &|_| true)
                     && inner.homes.identity(&account, &path.beside(suffix))?.is_some_and(|found| found.modified_ns <= limit)
                 {
                     old.push(suffix);
@@ -484,12 +488,23 @@ impl Inner {
         key.as_ref().map(|key| self.spool.sync(key)).transpose()?;
         // What a reader would take for this file's. Of a new file only what is made of every file: the
         // others may be somebody's own.
-        let stale = if replaced { &SIDECARS[..] } else { &SIDECARS[..3] };
-        if let Err(error) = self.homes.remove_beside(&account, &path, stale) {
+        let stale = if replaced { &SIDECARS[..] } else { &SIDECARS[..MADE_OF_ALL] };
+        if let Err(error) = self.homes.remove_beside(&account, &path, &self.ours(&account, &path, stale)) {
             tracing::warn!(account.name = %account, %error, "a stale sidecar stays until the new one replaces it");
         }
         crashpoint::here("stale-removed");
         Ok(key.map(|key| Placed { job: self.new_job(account, path, key, identity, door), replaced }))
+    }
+
+    /// Those of `suffixes` under which no file of the account's own lies. What is made of every file has its names to
+    /// itself.
+    fn ours<'s>(&self, account: &AccountName, path: &VirtualPath, suffixes: &[&'s str]) -> Vec<&'s str> {
+        let is_ours = |suffix: &str| match self.homes.open_file(account, &path.beside(suffix)) {
+            Ok(mut file) => ours::is_ours(suffix, &mut file).unwrap_or(false),
+            // Nothing to be lost: it is not there, or will not be removed either.
+            Err(_) => true,
+        };
+        suffixes.iter().copied().filter(|suffix| SIDECARS[..MADE_OF_ALL].contains(suffix) || is_ours(suffix)).collect()
     }
 
     async fn take(self: Arc<Self>, account: AccountName, path: VirtualPath, door: Door) -> Result<Accepted, IntakeError> {

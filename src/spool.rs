@@ -179,6 +179,16 @@ impl Spool {
         staging.finish()
     }
 
+    /// Stages what `fill` writes, a piece at a time; its error is told as one of writing.
+    pub fn stage_with(&self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<Staged, SpoolError> {
+        let mut staging = self.stage()?;
+        let path = staging.hidden.path.clone();
+        let mut out = io::BufWriter::with_capacity(CHUNK, &mut staging);
+        fill(&mut out).and_then(|()| out.flush()).map_err(SpoolError::io(&path, "written"))?;
+        drop(out);
+        staging.finish()
+    }
+
     /// Keeps a staged upload's bytes under their key: a hard link, folder fsynced. Twice is once.
     pub fn keep(&self, staged: &Staged) -> Result<SpoolKey, SpoolError> {
         let key = self.link(staged)?;

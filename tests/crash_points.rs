@@ -16,6 +16,8 @@ const NAME: &str = "scan.pdf";
 const SIGABRT: i32 = 6;
 /// A crash may fall between the relay's answer and our note of it: then, and only then, mail comes twice.
 const TWICE: &str = "mail-sent";
+/// Only accounts that get CSV come by here.
+const DAILY: &str = "day-appended";
 
 /// How the document comes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +78,8 @@ fn dies_and_keeps_its_promise(runtime: &tokio::runtime::Runtime, visit: Visit) -
         "[mail]\nrelay = \"{}\"\nfrom = \"Inkport <inkport@localhost>\"\n[watch]\nquiet = \"100ms\"\nrescan = \"1s\"\n",
         sink.url()
     ));
-    daemon.account_add(ACCOUNT, common::PASSWORD, &["--email", "desk@example.org"]);
+    let outputs = if place == DAILY { "txt,csv,json" } else { "txt,json" };
+    daemon.account_add(ACCOUNT, common::PASSWORD, &["--email", "desk@example.org", "--outputs", outputs]);
     daemon.run_with(&[("INKPORT_CRASH_AT", &format!("{place}:{pass}"))]);
     let document = repository().join("tests/fixtures/digital.pdf");
     let home = daemon.home(ACCOUNT);
@@ -111,10 +114,16 @@ fn dies_and_keeps_its_promise(runtime: &tokio::runtime::Runtime, visit: Visit) -
         (job["state"] == "done" && deliveries.len() == 1 && deliveries[0]["state"] == "sent").then_some(job)
     });
     nothing_is_half(&home, &whole, visit);
-    let mut expected = ["", ".json", ".txt"].map(|suffix| format!("{NAME}{suffix}"));
+    let reading: serde_json::Value = serde_json::from_slice(&fs::read(home.join(format!("{NAME}.json"))).unwrap()).unwrap();
+    let mut expected = ["", ".json", ".txt"].map(|suffix| format!("{NAME}{suffix}")).to_vec();
+    if place == DAILY {
+        let table = format!("{}.csv", &reading["received_at"].as_str().unwrap()[..10]);
+        let rows = fs::read_to_string(home.join(&table)).unwrap();
+        assert_eq!((rows.lines().count(), rows.matches(NAME).count()), (2, 1), "{visit:?}: {rows}");
+        expected.extend([table, format!("{NAME}.csv")]);
+    }
     expected.sort();
     assert_eq!(files_below(&home), expected, "{visit:?}");
-    let reading: serde_json::Value = serde_json::from_slice(&fs::read(home.join(format!("{NAME}.json"))).unwrap()).unwrap();
     assert_eq!(reading["job"], job["id"], "{visit:?}");
     assert_eq!(files_below(&daemon.folder().join("data/spool/incoming")), [""; 0], "{visit:?}: staging is left");
 

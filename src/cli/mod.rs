@@ -119,6 +119,7 @@ fn read_files(args: &read::ReadArgs, config: &Config) -> anyhow::Result<ExitCode
         limits: config.document_limits(),
         max_upload: config.limits.max_upload,
         codes: config.codes.clone(),
+        style: config.sidecars,
     };
     read::run(args, &setup)
 }

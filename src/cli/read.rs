@@ -7,10 +7,10 @@
 
 use super::account::parse_language;
 use crate::account::Output;
-use crate::document::Limits;
+use crate::document::{Document, DocumentError, Limits};
 use crate::job::SpoolKey;
 use crate::processors::{Plan, codes};
-use crate::sidecar::{Facts, Reading, render};
+use crate::sidecar::{Facts, PdfError, Reading, Style, Warning, write, write_pdf};
 use crate::units::{ByteSize, Timestamp};
 use crate::worker::engine::Session;
 use crate::worker::read::Options;
@@ -19,21 +19,19 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
-/// Formats of the contract that this version does not write yet.
-const LATER_FORMATS: [&str; 5] = ["hocr", "alto", "markdown", "csv", "pdf"];
-
 #[derive(Debug, Clone, clap::Args)]
 pub struct ReadArgs {
-    /// What to write: text, json, or both with a comma between
+    /// What to write: text, json, hocr, alto, markdown, csv, pdf, or several with commas between
     #[arg(long, value_name = "FORMAT", value_delimiter = ',', default_value = "text")]
     pub format: Vec<String>,
-    /// Folder for the results, each named FILE.txt or FILE.json; needed for more than one file
+    /// Folder for the results, each named FILE.txt, FILE.json and so on; needed for more than one file
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Language of the documents, as "de"; may be given more than once
@@ -57,6 +55,7 @@ pub struct Setup<'a> {
     pub max_upload: ByteSize,
     /// What codes on pages mean.
     pub codes: codes::Settings,
+    pub style: Style,
 }
 
 /// How a run ended, as an exit code has it.
@@ -100,8 +99,15 @@ fn read_files(args: &ReadArgs, setup: &Setup<'_>, complain: &Complain, advance: 
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            match read_file(file, &mut engine, setup, &args.language) {
-                Ok(reading) => deliver(&reading, file, &outputs, args.out.as_deref())?,
+            match read_file(file, &mut engine, setup, args, outputs.contains(&Output::Pdf)) {
+                Ok((mut reading, bytes)) => {
+                    let document = || Document::open(Arc::clone(&bytes), &setup.limits);
+                    let refused = deliver(&mut reading, &document, file, &outputs, args.out.as_deref(), &setup.style)?;
+                    if let Some(reason) = refused {
+                        all_good.store(false, Ordering::Relaxed);
+                        complain(&format!("{}: {reason}", file.display()));
+                    }
+                }
                 Err(error) => {
                     all_good.store(false, Ordering::Relaxed);
                     complain(&format!("{}: {error:#}", file.display()));
@@ -131,14 +137,14 @@ fn read_files(args: &ReadArgs, setup: &Setup<'_>, complain: &Complain, advance: 
 fn plan(args: &ReadArgs) -> Result<Vec<Output>, String> {
     let mut outputs = Vec::new();
     for name in &args.format {
-        if LATER_FORMATS.contains(&name.as_str()) {
-            return Err(format!("--format {name} comes with a later version of Inkport: use text or json"));
-        }
-        let output: Output = name.parse().map_err(|_| format!("--format {name} is not known: use text or json"))?;
+        let known = "use text, json, hocr, alto, markdown, csv or pdf";
+        let output: Output = name.parse().map_err(|_| format!("--format {name} is not known: {known}"))?;
         if !outputs.contains(&output) {
             outputs.push(output);
         }
     }
+    // It tells of the others whether they could be written.
+    outputs.sort_by_key(|output| *output == Output::Json);
     if args.out.is_none() {
         if args.files.len() > 1 {
             return Err(format!("{} files need a folder for their results: add --out DIR", args.files.len()));
@@ -158,13 +164,20 @@ fn plan(args: &ReadArgs) -> Result<Vec<Output>, String> {
     Ok(outputs)
 }
 
-/// Reads one file, a page at a time.
-fn read_file(file: &Path, engine: &mut Session, setup: &Setup<'_>, languages: &[String]) -> anyhow::Result<Reading> {
+/// Reads one file, a page at a time; answers its bytes too, where they are to be kept for the searchable PDF.
+fn read_file(
+    file: &Path,
+    engine: &mut Session,
+    setup: &Setup<'_>,
+    args: &ReadArgs,
+    keep: bool,
+) -> anyhow::Result<(Reading, Arc<Vec<u8>>)> {
     let received_at = Timestamp::from_system(SystemTime::now());
     let bytes = bytes_of(file, setup.max_upload)?;
     let (size, sha256) = (bytes.len() as u64, SpoolKey(Sha256::digest(&bytes).into()));
     let plan = Plan { codes: setup.codes.clone(), ..Plan::default() };
-    let options = Options { limits: setup.limits, languages: languages.to_vec(), plan };
+    let options = Options { limits: setup.limits, languages: args.language.clone(), plan };
+    let kept = if keep { bytes.clone() } else { Vec::new() };
     let read = engine.read(bytes, &options)?;
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
     let facts = Facts {
@@ -176,7 +189,7 @@ fn read_file(file: &Path, engine: &mut Session, setup: &Setup<'_>, languages: &[
         received_at: Some(received_at),
         finished_at: Timestamp::from_system(SystemTime::now()),
     };
-    Ok(read.reading(&facts))
+    Ok((read.reading(&facts), Arc::new(kept)))
 }
 
 fn bytes_of(file: &Path, max: ByteSize) -> anyhow::Result<Vec<u8>> {
@@ -197,36 +210,75 @@ fn bytes_of(file: &Path, max: ByteSize) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a reading in every format asked for: to standard output, or into the folder.
-fn deliver(reading: &Reading, file: &Path, outputs: &[Output], folder: Option<&Path>) -> anyhow::Result<()> {
+type Open<'a> = dyn Fn() -> Result<Document, DocumentError> + 'a;
+
+/// Writes a reading in every format asked for: to standard output, or into the folder. Answers why there is no
+/// searchable PDF, where one was asked for and none can be made.
+fn deliver(
+    reading: &mut Reading,
+    document: &Open<'_>,
+    file: &Path,
+    outputs: &[Output],
+    folder: Option<&Path>,
+    style: &Style,
+) -> anyhow::Result<Option<String>> {
+    let mut refused = None;
     for &output in outputs {
-        let bytes = render(reading, output);
-        match folder {
-            None => match std::io::stdout().lock().write_all(&bytes) {
-                // Whoever reads our output has seen enough.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-                written => written.context("cannot write to standard output")?,
-            },
+        let fill = |out: &mut dyn Write| -> Result<(), PdfError> {
+            match output {
+                Output::Pdf => write_pdf(reading, &mut document()?, out),
+                _ => Ok(write(reading, output, style, out)?),
+            }
+        };
+        let written = match folder {
+            None => {
+                let mut out = BufWriter::new(std::io::stdout().lock());
+                match fill(&mut out).and_then(|()| Ok(out.flush()?)) {
+                    // Whoever reads our output has seen enough.
+                    Err(PdfError::Io(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                    Err(PdfError::Io(error)) => Err(error).context("cannot write to standard output")?,
+                    written => written,
+                }
+            }
             Some(folder) => {
                 let mut name = file.file_name().unwrap_or(file.as_os_str()).to_owned();
                 name.push(output.suffix());
-                write_whole(folder, &name, &bytes)?;
+                match write_whole(folder, &name, fill) {
+                    Err(PdfError::Io(error)) => {
+                        Err(error).with_context(|| format!("cannot write {}", folder.join(&name).display()))?
+                    }
+                    written => written,
+                }
             }
+        };
+        if let Err(error) = written {
+            let message = error.to_string();
+            reading.warnings.push(Warning { page: 1, code: "no-pdf".into(), message: message.clone() });
+            refused = Some(message);
         }
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// Stages under a hidden name and renames, so that nobody finds half a result.
-fn write_whole(folder: &Path, name: &OsString, bytes: &[u8]) -> anyhow::Result<()> {
+fn write_whole(
+    folder: &Path,
+    name: &OsString,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), PdfError>,
+) -> Result<(), PdfError> {
     let mut staged = OsString::from(".");
     staged.push(name);
     staged.push(format!(".{}.part", std::process::id()));
     let (staged, target) = (folder.join(staged), folder.join(name));
-    std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, &target)).with_context(|| {
+    let whole = || -> Result<(), PdfError> {
+        let mut out = BufWriter::new(std::fs::File::create(&staged)?);
+        fill(&mut out)?;
+        out.flush()?;
+        Ok(std::fs::rename(&staged, &target)?)
+    };
+    whole().inspect_err(|_| {
         // Nothing more can be done about a file that cannot be removed either.
         let _ = std::fs::remove_file(&staged);
-        format!("cannot write {}", target.display())
     })
 }
 
@@ -283,6 +335,7 @@ mod tests {
             limits: Limits::default(),
             max_upload: ByteSize(max_upload),
             codes: codes::Settings::default(),
+            style: Style::default(),
         };
         let ended = read_files(args, &setup, &|s| complaints.lock().unwrap().push(s.to_owned()), &|| ()).unwrap();
         let mut complaints = complaints.into_inner().unwrap();
@@ -331,7 +384,6 @@ mod tests {
         for (words, hint) in [
             (&["a.jpg", "b.jpg"][..], "--out"),
             (&["--format", "text,json", "a.jpg"], "--out"),
-            (&["--format", "hocr", "a.jpg"], "later version"),
             (&["--format", "docx", "a.jpg"], "not known"),
             (&["--out", "/nowhere", "x/a.jpg", "y/a.jpg"], "same result"),
         ] {
@@ -350,6 +402,7 @@ mod tests {
             limits: Limits::default(),
             max_upload: ByteSize(1),
             codes: codes::Settings::default(),
+            style: Style::default(),
         };
         let folder = tempfile::tempdir().unwrap();
         let command = args(&["--out", folder.path().to_str().unwrap(), "a.jpg", "b.jpg"]);

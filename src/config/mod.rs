@@ -9,7 +9,7 @@
 //! at its default, which a test holds.
 
 use crate::units::Span;
-use crate::{delivery, document, ftp, http, intake, job, keys, ocr, processors, upkeep, watch};
+use crate::{delivery, document, ftp, http, intake, job, keys, ocr, processors, sidecar, upkeep, watch};
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -51,6 +51,7 @@ pub struct Config {
     pub limits: LimitsSettings,
     pub retry: RetrySettings,
     pub retention: RetentionSettings,
+    pub sidecars: sidecar::Style,
     pub watch: watch::Settings,
 }
 
@@ -69,6 +70,7 @@ impl Default for Config {
             limits: LimitsSettings::default(),
             retry: RetrySettings::default(),
             retention: RetentionSettings::default(),
+            sidecars: sidecar::Style::default(),
             watch: watch::Settings::default(),
         }
     }

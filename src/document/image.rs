@@ -91,6 +91,13 @@ pub(super) fn decode_canvas(
     Ok((canvas, orientation, truncated))
 }
 
+/// The orientation tag of a single image; `None` where its header cannot be read.
+pub(super) fn orientation(bytes: &[u8], format: Format) -> Option<Orientation> {
+    let reader = image::ImageReader::with_format(Cursor::new(bytes), decoder_format(format).ok()?);
+    let mut decoder = reader.into_decoder().ok()?;
+    Some(decoder.orientation().map_or(Orientation::UPRIGHT, |o| Orientation::from_tag(o.to_exif().into())))
+}
+
 /// Reads a bitmap whose end is missing, with filler in its place: its decoder gives all or nothing.
 fn read_padded(bytes: &[u8], raw: &mut [u8]) -> Result<(), ImageError> {
     let padded = Cursor::new(bytes).chain(std::io::repeat(UNDECODED));
@@ -204,7 +211,7 @@ fn jpeg_is_foreign(bytes: &[u8]) -> Option<String> {
 }
 
 /// Walks the chunks to `IEND`.
-fn png_is_complete(bytes: &[u8]) -> Option<bool> {
+pub(super) fn png_is_complete(bytes: &[u8]) -> Option<bool> {
     let mut at = 8;
     loop {
         let length = u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize;

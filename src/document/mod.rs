@@ -14,12 +14,16 @@ mod pdf;
 mod pdf_guard;
 mod pdf_image;
 mod pdf_survey;
+mod pdf_update;
+mod picture;
 mod sniff;
 mod text_layer;
 mod tiff;
 mod tiff_codec;
 mod tiff_directory;
 
+pub use pdf_update::{Base, Place};
+pub use picture::{Colours, Packing, Picture, Piece};
 pub use sniff::sniff;
 pub use text_layer::{TextLayer, TextRun, TextWord};
 
@@ -193,6 +197,56 @@ impl Document {
             Pages::Tiff(pages) => pages.page(&self.bytes, at, &self.limits),
             Pages::Pdf(pages) => pages.page(at, &self.limits),
         })
+    }
+}
+
+impl Document {
+    /// Page `index` as the document has it, counted as in [`Document::page`]: its packed bytes where they can be
+    /// taken along, else its pixels. `Unsupported` for a PDF, to which is added instead ([`Document::base`]).
+    pub fn picture(&self, index: u32) -> Result<Picture<'_>, DocumentError> {
+        assert!(index < self.page_count(), "page {index} of {}", self.page_count());
+        let at = index as usize;
+        let (packed, dpi) = contained(self.format, || match &self.pages {
+            Pages::Single => {
+                let packed = image::orientation(&self.bytes, self.format)
+                    .and_then(|orientation| picture::packed(&self.bytes, self.format, (orientation.tag(), orientation.degrees())));
+                Ok((packed, picture::resolution(&self.bytes, self.format)))
+            }
+            Pages::Tiff(pages) => Ok(pages.packed(&self.bytes, at, &self.limits)),
+            Pages::Pdf(_) => Err(DocumentError::Unsupported),
+        })?;
+        if let Some(packed) = packed {
+            return Ok(packed);
+        }
+        let page = contained(self.format, || match &self.pages {
+            Pages::Single => image::decode(&self.bytes, self.format, &self.limits),
+            Pages::Tiff(pages) => pages.page(&self.bytes, at, &self.limits),
+            Pages::Pdf(_) => Err(DocumentError::Unsupported),
+        })?;
+        Ok(Picture::pixels(page, dpi))
+    }
+
+    /// Page `index` as its pixels, whatever it is packed in.
+    pub fn pixels(&mut self, index: u32) -> Result<Picture<'static>, DocumentError> {
+        self.page(index).map(|page| Picture::pixels(page, None))
+    }
+
+    /// The whole document as it was received.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What whoever appends to a PDF must know of it; an error says why nothing can be.
+    pub fn base(&self) -> Result<Base, DocumentError> {
+        let Pages::Pdf(pages) = &self.pages else { return Err(DocumentError::Unsupported) };
+        contained(self.format, || pages.base())
+    }
+
+    /// The same of page `index` of it.
+    pub fn place(&mut self, index: u32) -> Result<Place, DocumentError> {
+        let Pages::Pdf(pages) = &mut self.pages else { return Err(DocumentError::Unsupported) };
+        contained(self.format, || pages.place(index as usize))
     }
 }
 

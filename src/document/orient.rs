@@ -95,6 +95,11 @@ impl Orientation {
         }
     }
 
+    /// 1 to 8.
+    pub fn tag(self) -> u8 {
+        self.0
+    }
+
     /// The clockwise turn in it, in degrees; mirroring is not a turn.
     pub fn degrees(self) -> u16 {
         match self.0 {

@@ -41,14 +41,14 @@ const MAX_HELD: usize = 32 << 20;
 /// The end marker is looked for in this many last bytes; mail gateways and printers append junk.
 const END_WINDOW: usize = 4096;
 
-fn damaged(detail: impl Into<String>) -> DocumentError {
+pub(super) fn damaged(detail: impl Into<String>) -> DocumentError {
     DocumentError::Damaged { what: "PDF", detail: detail.into() }
 }
 
 /// An open PDF.
 pub(super) struct PdfPages {
-    bytes: Arc<Vec<u8>>,
-    pdf: Pdf,
+    pub(super) bytes: Arc<Vec<u8>>,
+    pub(super) pdf: Pdf,
     count: usize,
     truncated: bool,
     /// Bytes of unpacked drawing commands that `pdf` holds. It keeps them as long as it lives.
@@ -203,7 +203,7 @@ fn parse(bytes: &Arc<Vec<u8>>) -> Result<Pdf, DocumentError> {
 }
 
 /// Runs `work` on a thread with [`STACK_BYTES`]; a panic in it comes back as damage.
-fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, DocumentError> + Send) -> Result<T, DocumentError> {
+pub(super) fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, DocumentError> + Send) -> Result<T, DocumentError> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("pdf".into()).stack_size(STACK_BYTES).spawn_scoped(scope, work);
         match thread {

@@ -4,7 +4,8 @@
 
 use super::image::over_white;
 use super::orient::{Canvas, Orientation};
-use super::tiff_codec::{Compression, jpeg, jpeg_samples, undo_differencing, unpack};
+use super::picture::{Frame, Packing, Picture, Piece, tagged_resolution};
+use super::tiff_codec::{Compression, jpeg, jpeg_samples, jpeg_stream, undo_differencing, unpack};
 use super::tiff_directory::{Directory, Tag, Tiff, Values};
 use super::{DocumentError, Limits, Page};
 use std::borrow::Cow;
@@ -64,6 +65,26 @@ impl TiffPages {
             rotation: orientation.degrees(),
             truncated: missing || cut,
         })
+    }
+}
+
+/// A page in more strips than this is unpacked.
+const MAX_PIECES: u64 = 64;
+
+impl TiffPages {
+    /// Page `index`, counted from 0, as its strips are packed, where a PDF could take them; and its pixels to
+    /// the inch.
+    pub fn packed<'a>(&self, bytes: &'a [u8], index: usize, limits: &Limits) -> (Option<Picture<'a>>, Option<[f64; 2]>) {
+        let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+        let Ok(tiff) = Tiff::new(bytes) else { return (None, None) };
+        let directory = self.directories[index];
+        let dpi = tagged_resolution(&tiff, directory);
+        let Ok(image) = Image::new(&tiff, directory, number, limits) else { return (None, dpi) };
+        let Some(pieces) = image.pieces(&tiff, directory) else { return (None, dpi) };
+        let orientation = Orientation::from_tag(tiff.number(directory, Tag::Orientation).unwrap_or(1));
+        let (tag, rotation) = (orientation.tag(), orientation.degrees());
+        let (width, height) = (image.width, image.height);
+        (Some(Picture { pieces, width, height, orientation: tag, rotation, dpi }), dpi)
     }
 }
 
@@ -186,6 +207,55 @@ impl Image {
             chunk,
             palette: if photometric == Photometric::Palette { palette(tiff, directory, bits as u32) } else { Vec::new() },
         })
+    }
+
+    /// The strips as they are packed, if they are a fax or JPEG that a PDF could hold.
+    fn pieces<'a>(&self, tiff: &Tiff<'a>, directory: Directory) -> Option<Vec<Piece<'a>>> {
+        let strips = u64::from(self.height.div_ceil(self.chunk.1));
+        if self.planar || tiff.values(directory, Tag::TileOffsets).is_some() || strips > MAX_PIECES {
+            return None;
+        }
+        let ccitt = |k, byte_aligned| {
+            let inverted = match self.photometric {
+                Photometric::WhiteIsZero => false,
+                Photometric::BlackIsZero => true,
+                _ => return None,
+            };
+            (self.bits == 1 && self.samples == 1).then_some(Packing::Ccitt { k, byte_aligned, inverted })
+        };
+        let packing = match self.compression {
+            Compression::CcittRle => ccitt(0, true)?,
+            // Rows that end on a byte do so by zeros before their end mark, which every decoder skips.
+            Compression::CcittGroup3 { two_dimensional, .. } => ccitt(i8::from(two_dimensional), false)?,
+            Compression::CcittGroup4 => ccitt(-1, false)?,
+            Compression::Jpeg if !matches!(self.photometric, Photometric::WhiteIsZero | Photometric::Lightness) => Packing::Pixels,
+            _ => return None,
+        };
+        let offsets = tiff.values(directory, Tag::StripOffsets)?;
+        let counts = tiff.values(directory, Tag::StripByteCounts)?;
+        let tables = tiff.blob(directory, Tag::JpegTables);
+        let mut pieces = Vec::new();
+        for index in 0..strips {
+            let count = tiff.get(counts, index).filter(|&count| count > 0)?;
+            let data = tiff.slice(tiff.get(offsets, index)?, count);
+            if (data.len() as u64) < count {
+                return None;
+            }
+            let top = u32::try_from(index).ok()? * self.chunk.1;
+            let rows = self.chunk.1.min(self.height - top);
+            let piece = if packing == Packing::Pixels {
+                let stream = jpeg_stream(data, tables, self.photometric == Photometric::Rgb);
+                let frame = Frame::of(&stream).filter(|frame| (frame.width, frame.height) == (self.width, rows))?;
+                Piece { packing: frame.packing()?, data: Cow::Owned(stream), rows }
+            } else if self.reverse_bits {
+                let data = data.iter().map(|byte| byte.reverse_bits()).collect();
+                Piece { packing: packing.clone(), data: Cow::Owned(data), rows }
+            } else {
+                Piece { packing: packing.clone(), data: Cow::Borrowed(data), rows }
+            };
+            pieces.push(piece);
+        }
+        Some(pieces)
     }
 
     /// How many times higher than wide a pixel is, for fax pages: coarse ones have half as many rows to the

@@ -192,7 +192,7 @@ pub(super) fn jpeg(
 
 /// The tables are a JPEG of their own without pixels: start marker, tables, end marker. Strip and tables
 /// make one stream when the markers between them go.
-fn jpeg_stream(data: &[u8], tables: Option<&[u8]>, plain: bool) -> Vec<u8> {
+pub(super) fn jpeg_stream(data: &[u8], tables: Option<&[u8]>, plain: bool) -> Vec<u8> {
     let body = data.strip_prefix(&[0xff, 0xd8]).unwrap_or(data);
     let tables = tables.unwrap_or_default();
     let tables = tables.strip_prefix(&[0xff, 0xd8]).unwrap_or(tables);

@@ -37,6 +37,7 @@ pub(super) enum Tag {
     YResolution = 283,
     PlanarConfiguration = 284,
     T4Options = 292,
+    ResolutionUnit = 296,
     Predictor = 317,
     ColorMap = 320,
     TileWidth = 322,

@@ -101,14 +101,17 @@ async fn what_is_no_document_is_only_stored() {
 async fn a_new_version_takes_the_old_ones_sidecars_away() {
     let house = house();
     house.accept("/scan.jpg", b"old").await.unwrap();
-    for sidecar in ["scan.jpg.json", "scan.jpg.txt", "scan.jpg.error.json", "scan.jpg.csv", "other.jpg.txt"] {
+    for sidecar in ["scan.jpg.json", "scan.jpg.txt", "scan.jpg.error.json", "other.jpg.txt"] {
         fs::write(house.home(sidecar), b"of the old one").unwrap();
     }
+    fs::write(house.home("scan.jpg.pdf"), b"%PDF-1.7 ...\n%inkport job 01J\nstartxref\n9\n%%EOF\n").unwrap();
+    // Not one that we wrote.
+    fs::write(house.home("scan.jpg.csv"), b"the;account's;own\n").unwrap();
     house.accept("/scan.jpg", b"new").await.unwrap();
     let mut left: Vec<_> =
         fs::read_dir(house.home("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     left.sort();
-    assert_eq!((left, house.jobs()), (vec!["other.jpg.txt".to_owned(), "scan.jpg".to_owned()], 2));
+    assert_eq!((left, house.jobs()), (["other.jpg.txt", "scan.jpg", "scan.jpg.csv"].map(str::to_owned).to_vec(), 2));
 }
 
 #[tokio::test]

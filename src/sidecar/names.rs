@@ -44,14 +44,32 @@ pub fn has_document_extension(name: &str) -> bool {
 
 /// Whether `name` (a file name, no path) is that of a sidecar: a known suffix behind a document's name,
 /// or behind the name of a file that lies beside it (`base_exists` tells). A `.pdf` is one behind a document's
-/// name only: `letter` and `letter.pdf` side by side are two documents.
+/// name only: `letter` and `letter.pdf` side by side are two documents. A day's table counts as one too.
 #[must_use]
 pub fn is_sidecar(name: &str, base_exists: &dyn Fn(&str) -> bool) -> bool {
+    if is_day_file(name) {
+        return true;
+    }
     let Some((base, suffix)) = SUFFIXES.iter().find_map(|suffix| Some((name.strip_suffix(suffix)?, *suffix))) else {
         return false;
     };
     let is_base = |base: &str| !base.is_empty() && (has_document_extension(base) || (suffix != ".pdf" && base_exists(base)));
     is_base(base) || stack_of(base).is_some_and(is_base)
+}
+
+/// The name of an account's table of a day, as `2026-11-29`; of the second on, where the first is taken.
+#[must_use]
+pub fn day_file(day: &str, number: u32) -> String {
+    if number < 2 { format!("{day}.csv") } else { format!("{day}-{number}.csv") }
+}
+
+/// Whether `name` is one of those.
+fn is_day_file(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(".csv") else { return false };
+    let (day, number) = stem.split_at_checked(10).unwrap_or(("", "x"));
+    let is_digit = |at: usize, byte: u8| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() };
+    let counted = |number: &str| number.strip_prefix('-').is_some_and(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()));
+    day.bytes().enumerate().all(|(at, byte)| is_digit(at, byte)) && (number.is_empty() || counted(number))
 }
 
 /// Whether `name` (a file name, no path) says by itself that it is hidden or not whole yet: a leading dot,
@@ -110,6 +128,17 @@ mod tests {
         }
         assert!(!is_sidecar("upload.pdf", &beside), "a PDF beside a file without an extension is a document");
         assert!(!is_sidecar("other.txt", &beside));
+    }
+
+    #[test]
+    fn tables_of_days_are_no_documents() {
+        for name in ["2026-11-29.csv", "2026-11-29-2.csv"] {
+            assert!(is_sidecar(name, &|_| false), "{name}");
+        }
+        for name in ["2026-11-29.jpg", "2026-11-2.csv", "2026-11-29-22.csv", "2026-11-29x.csv", "2026-11-299.csv", ".csv", "größe-2026.csv"] {
+            assert!(!is_sidecar(name, &|_| false), "{name}");
+        }
+        assert_eq!((day_file("2026-11-29", 1), day_file("2026-11-29", 2)), ("2026-11-29.csv".into(), "2026-11-29-2.csv".into()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod engine;
 pub mod publish;
 pub mod read;
 pub mod wall;
+mod daily;
 mod reuse;
 mod wire;
 
@@ -28,10 +29,11 @@ use crate::meters::{self, Stage};
 use crate::processors::{Plan, codes};
 use crate::queue::sqlite::{SqliteLedger, SqliteQueue};
 use crate::queue::{JobLedger, Lease, NewDelivery, Outcome, Queue, QueueError};
+use crate::sidecar::Style;
 use crate::spool::Spool;
 use crate::units::Timestamp;
 use engine::{Cancel, EngineState, EngineThread, Readers};
-use publish::{Failure, PublishError};
+use publish::{Failure, How, PublishError};
 use read::{Options, Read, ReadError};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,6 +108,7 @@ pub struct Worker {
     health: EngineHealth,
     duplicates: Duplicates,
     codes: codes::Settings,
+    style: Style,
 }
 
 impl Worker {
@@ -113,7 +116,8 @@ impl Worker {
     pub fn new(settings: Settings, parts: Parts, readers: Readers) -> Self {
         let states = (0..settings.lanes.max(1)).map(|_| watch::channel(EngineState::Opening).0).collect();
         let health = EngineHealth { states: Arc::new(states), busy: Arc::default() };
-        Worker { settings, parts, readers, health, duplicates: Duplicates::default(), codes: codes::Settings::default() }
+        let (duplicates, codes, style) = (Duplicates::default(), codes::Settings::default(), Style::default());
+        Worker { settings, parts, readers, health, duplicates, codes, style }
     }
 
     /// What is done with bytes that were read before, for accounts that do not say it themselves.
@@ -126,6 +130,12 @@ impl Worker {
     #[must_use]
     pub fn codes(self, codes: codes::Settings) -> Self {
         Worker { codes, ..self }
+    }
+
+    /// How sidecars are written.
+    #[must_use]
+    pub fn style(self, style: Style) -> Self {
+        Worker { style, ..self }
     }
 
     #[must_use]
@@ -148,6 +158,7 @@ impl Worker {
                 health: self.health.clone(),
                 duplicates: self.duplicates,
                 codes: self.codes.clone(),
+                style: self.style,
                 grace,
                 cancelled: cancelled.subscribe(),
                 priorities: priorities.clone(),
@@ -196,6 +207,7 @@ struct Lane {
     health: EngineHealth,
     duplicates: Duplicates,
     codes: codes::Settings,
+    style: Style,
     grace: Duration,
     cancelled: broadcast::Receiver<JobId>,
     priorities: Priorities,
@@ -454,10 +466,11 @@ impl Lane {
         loop {
             match self.parts.queue.publishing(id, token, true).await {
                 Ok(()) => {
-                    let (parts, job, mail) = (self.parts.clone(), lease.job.clone(), self.settings.mail);
+                    let (parts, job) = (self.parts.clone(), lease.job.clone());
                     let (account, read, finished_at) = (account.clone(), read.clone(), now());
+                    let how = How { mail: self.settings.mail, limits: self.settings.limits, style: self.style };
                     let publishing = tokio::task::spawn_blocking(move || {
-                        publish::done(&parts, &job, account.as_ref(), read, finished_at, mail)
+                        publish::done(&parts, &job, account.as_ref(), read, finished_at, how)
                     });
                     match publishing.await.unwrap_or_else(|panic| Err(PublishError::Panicked(panic.to_string()))) {
                         Ok(deliveries) => return Some((Outcome::Done, deliveries)),

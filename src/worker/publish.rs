@@ -1,27 +1,36 @@
 //! What a job leaves in the home: sidecars, staged, fsynced, renamed, the `.json` last, so that when
-//! it is there all are; or `error.json` in their place. Idempotent: a rerun writes the same files.
+//! it is there all are; or `error.json` in their place. Idempotent: a rerun writes the same files, and a day's CSV
+//! knows by the job's id whether it has its row.
+//!
+//! A file under a sidecar's name that Inkport did not write is its account's own and stays; the `.json` says so.
 //!
 //! Nothing is written beside an upload that is not there any more (its client removed it), nor
 //! beside one that a newer upload of the same name has replaced: that one's own job will.
 
 use super::read::{Read, ReadError};
-use super::{Parts, superseded};
+use super::{Parts, daily, superseded};
 use crate::account::{Account, Output};
 use crate::crashpoint;
+use crate::document::{Document, Limits};
 use crate::homes::{HomeError, Homes};
 use crate::job::state::{CANCELLED, State};
 use crate::job::{Door, Job, SpoolKey};
 use crate::ocr::EngineError;
 use crate::queue::{JobLedger, NewDelivery, Outcome, QueueError};
-use crate::sidecar::{self, ErrorReport, Facts};
-use crate::spool::{Spool, SpoolError};
+use crate::sidecar::{self, ErrorReport, Facts, PdfError, Reading, Style, Warning, names, ours};
+use crate::spool::{Spool, SpoolError, Staged};
 use crate::units::Timestamp;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::sync::{Mutex, PoisonError};
 
 /// The code of a job that ended because every attempt failed.
 const OUT_OF_ATTEMPTS: &str = "out-of-attempts";
 /// Of one that an operator ended.
 const CODE_CANCELLED: &str = "cancelled";
+/// Of the warning where no searchable PDF can be made.
+const NO_PDF: &str = "no-pdf";
+/// Held while one is made.
+static PDF: Mutex<()> = Mutex::new(());
 
 /// Why a run failed, by what happens next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +95,16 @@ impl PublishError {
     }
 }
 
+/// How sidecars are written.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Whether anybody sends mail.
+    pub mail: bool,
+    /// Within which the document is opened again, for its searchable PDF.
+    pub limits: Limits,
+    pub style: Style,
+}
+
 /// Writes a reading's sidecars; answers the deliveries that the job's end causes.
 pub fn done(
     parts: &Parts,
@@ -93,7 +112,7 @@ pub fn done(
     account: Option<&Account>,
     read: Read,
     finished_at: Timestamp,
-    mail: bool,
+    how: How,
 ) -> Result<Vec<NewDelivery>, PublishError> {
     let job = &current(parts, job)?;
     let facts = Facts {
@@ -106,25 +125,26 @@ pub fn done(
         finished_at,
     };
     let outputs = outputs(job, account);
-    let to = recipients(job, account, mail);
+    let to = recipients(job, account, how.mail);
     let place = has_a_place(parts, job)?;
+    let keep = !to.is_empty();
     let mut attachments = Vec::new();
-    let mut leave = |suffix: &str, bytes: &[u8]| -> Result<(), PublishError> {
-        let key = install(&parts.spool, &parts.homes, job, suffix, bytes, place, !to.is_empty())?;
-        attachments.extend(key.map(|key| (format!("{}{suffix}", job.path.file_name()), key)));
-        Ok(())
-    };
     let part_count = read.part_count();
+    let mut documents: Vec<Reading> = (1..=part_count).filter_map(|number| read.part(number, &facts)).collect();
+    let mut reading = read.reading(&facts);
+    if outputs.contains(&Output::Csv) && how.style.csv_daily {
+        let rows: Vec<&Reading> = if documents.is_empty() { vec![&reading] } else { documents.iter().collect() };
+        daily::append(&parts.spool, &parts.homes, job, &rows, &how.style)?;
+    }
     // A stack's documents come before the stack, whose .json is the very last.
-    for number in 1..=part_count {
-        let Some(reading) = read.part(number, &facts) else { break };
+    for (number, document) in (1..).zip(&mut documents) {
         for &output in &outputs {
-            leave(&sidecar::names::part_suffix(number, output.suffix()), &sidecar::render(&reading, output))?;
+            let suffix = sidecar::names::part_suffix(number, output.suffix());
+            attachments.extend(leave(parts, job, document, (output, &suffix), (place, keep), &how)?);
         }
     }
-    let reading = read.reading(&facts);
     for &output in &outputs {
-        leave(output.suffix(), &sidecar::render(&reading, output))?;
+        attachments.extend(leave(parts, job, &mut reading, (output, output.suffix()), (place, keep), &how)?);
     }
     if place {
         remove_parts(&parts.homes, job, part_count + 1)?;
@@ -190,7 +210,12 @@ fn tell(parts: &Parts, job: &Job, account: Option<&Account>, failure: &Failure) 
 fn take_back(homes: &Homes, job: &Job, account: Option<&Account>) -> Result<(), PublishError> {
     let mut outputs = outputs(job, account);
     outputs.reverse();
-    let suffixes: Vec<&str> = outputs.into_iter().map(Output::suffix).collect();
+    // A file of the account's own stays.
+    let is_ours = |suffix: &&str| match homes.open_file(&job.account, &job.path.beside(suffix)) {
+        Ok(mut file) => ours::is_ours(suffix, &mut file).unwrap_or(false),
+        Err(_) => true,
+    };
+    let suffixes: Vec<&str> = outputs.into_iter().map(Output::suffix).filter(is_ours).collect();
     homes.remove_beside(&job.account, &job.path, &suffixes)?;
     remove_parts(homes, job, 1)
 }
@@ -258,6 +283,78 @@ fn recipients(job: &Job, account: Option<&Account>, mail: bool) -> Vec<String> {
     to
 }
 
+/// Puts one sidecar in its place, and keeps it for the mail; answers its name and key where it is kept.
+fn leave(
+    parts: &Parts,
+    job: &Job,
+    reading: &mut Reading,
+    (output, suffix): (Output, &str),
+    (place, keep): (bool, bool),
+    how: &How,
+) -> Result<Option<(String, SpoolKey)>, PublishError> {
+    // What is made of every file has its names to itself.
+    let common = matches!(output, Output::Txt | Output::Json);
+    let place = place && (common || is_free(&parts.homes, job, output, suffix, &mut reading.warnings));
+    if !place && !keep {
+        return Ok(None);
+    }
+    let staged = if output == Output::Pdf {
+        stage_pdf(&parts.spool, job, reading, how)?
+    } else {
+        Some(parts.spool.stage_with(|out| sidecar::write(reading, output, &how.style, out))?)
+    };
+    let Some(staged) = staged else { return Ok(None) };
+    let key = put(&parts.spool, &parts.homes, job, suffix, staged, place, keep)?;
+    Ok(key.map(|key| (format!("{}{suffix}", job.path.file_name()), key)))
+}
+
+/// Whether a sidecar may be put under its name. If not, the warnings say why.
+fn is_free(homes: &Homes, job: &Job, output: Output, suffix: &str, warnings: &mut Vec<Warning>) -> bool {
+    let beside = job.path.beside(suffix);
+    let mut warn = |code: &'static str, message: String| warnings.push(Warning { page: 1, code: code.into(), message });
+    if output == Output::Pdf && !names::is_sidecar(beside.file_name(), &|_| true) {
+        let (name, own) = (job.path.file_name(), beside.file_name());
+        warn(NO_PDF, format!("no searchable PDF is written: {name} has no document's ending, and {own} would be a document itself"));
+        return false;
+    }
+    let taken = match homes.open_file(&job.account, &beside) {
+        Ok(mut file) => !ours::is_ours(output.suffix(), &mut file).unwrap_or(false),
+        Err(_) => false,
+    };
+    if taken {
+        let name = beside.file_name();
+        tracing::warn!(job.id = %job.id, account.name = %job.account, sidecar.suffix = suffix, "a file of the account's own is in a sidecar's place and stays");
+        warn("name-taken", format!("{name} is a file of the account's own: it is not replaced, and this upload has no such sidecar"));
+    }
+    !taken
+}
+
+/// The searchable PDF; `None` where there can be none, and then a warning says why.
+fn stage_pdf(spool: &Spool, job: &Job, reading: &mut Reading, how: &How) -> Result<Option<Staged>, PublishError> {
+    // A page's pixels may be as large as what an engine process may hold, so one document at a time.
+    let _alone = PDF.lock().unwrap_or_else(PoisonError::into_inner);
+    let bytes = spool.read(&job.spool)?;
+    let mut impossible = None;
+    let staged = spool.stage_with(|out| {
+        let written = Document::open(bytes, &how.limits)
+            .map_err(PdfError::from)
+            .and_then(|mut document| sidecar::write_pdf(reading, &mut document, out));
+        match written {
+            Ok(()) => Ok(()),
+            Err(PdfError::Io(error)) => Err(error),
+            Err(error @ PdfError::Impossible(_)) => {
+                impossible = Some(error.to_string());
+                Err(io::ErrorKind::Unsupported.into())
+            }
+        }
+    });
+    if let Some(message) = impossible {
+        reading.warnings.push(Warning { page: 1, code: NO_PDF.into(), message });
+        return Ok(None);
+    }
+    Ok(Some(staged?))
+}
+
 /// Stages bytes; keeps them in the spool for the mail, puts them in place beside the upload, or both.
 fn install(
     spool: &Spool,
@@ -271,7 +368,18 @@ fn install(
     if !place && !keep {
         return Ok(None);
     }
-    let staged = spool.stage_bytes(bytes)?;
+    put(spool, homes, job, suffix, spool.stage_bytes(bytes)?, place, keep)
+}
+
+fn put(
+    spool: &Spool,
+    homes: &Homes,
+    job: &Job,
+    suffix: &str,
+    staged: Staged,
+    place: bool,
+    keep: bool,
+) -> Result<Option<SpoolKey>, PublishError> {
     crashpoint::here("sidecar-staged");
     let key = if keep { Some(spool.keep(&staged)?) } else { None };
     crashpoint::here("sidecar-kept");

@@ -14,7 +14,7 @@ pub struct SettingArgs {
     /// Mail about each upload goes here; may be given more than once
     #[arg(long, value_name = "ADDR", value_parser = parse_email)]
     email: Vec<String>,
-    /// Sidecars to write: txt, json
+    /// Sidecars to write: txt, json, hocr, alto, markdown, csv, pdf
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     outputs: Vec<Output>,
     /// Bytes in its folder, as "10GiB"
