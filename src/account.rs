@@ -232,10 +232,7 @@ impl FromStr for Output {
         match text {
             "text" => Ok(Output::Txt),
             "md" => Ok(Output::Markdown),
-            _ => Output::ALL
-                .into_iter()
-                .find(|output| output.name() == text)
-                .ok_or_else(|| NameError::Output(text.to_owned())),
+            _ => Output::ALL.into_iter().find(|output| output.name() == text).ok_or_else(|| NameError::Output(text.to_owned())),
         }
     }
 }

@@ -208,8 +208,9 @@ impl Document {
         let at = index as usize;
         let (packed, dpi) = contained(self.format, || match &self.pages {
             Pages::Single => {
-                let packed = image::orientation(&self.bytes, self.format)
-                    .and_then(|orientation| picture::packed(&self.bytes, self.format, (orientation.tag(), orientation.degrees())));
+                let packed = image::orientation(&self.bytes, self.format).and_then(|orientation| {
+                    picture::packed(&self.bytes, self.format, (orientation.tag(), orientation.degrees()))
+                });
                 Ok((packed, picture::resolution(&self.bytes, self.format)))
             }
             Pages::Tiff(pages) => Ok(pages.packed(&self.bytes, at, &self.limits)),

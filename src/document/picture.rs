@@ -298,9 +298,13 @@ mod tests {
 
     #[test]
     fn the_rest_is_pixels() {
-        for name in
-            ["formats/rgb-16.png", "formats/rgb-alpha.png", "formats/rgb-interlaced.png", "formats/rgb.gif", "formats/rgb-planes.tif"]
-        {
+        for name in [
+            "formats/rgb-16.png",
+            "formats/rgb-alpha.png",
+            "formats/rgb-interlaced.png",
+            "formats/rgb.gif",
+            "formats/rgb-planes.tif",
+        ] {
             let (pieces, orientation, _) = picture(name);
             assert!(pieces.len() == 1 && pieces[0].packing == Packing::Pixels && orientation == 1, "{name}");
         }

@@ -228,7 +228,9 @@ impl Image {
             // Rows that end on a byte do so by zeros before their end mark, which every decoder skips.
             Compression::CcittGroup3 { two_dimensional, .. } => ccitt(i8::from(two_dimensional), false)?,
             Compression::CcittGroup4 => ccitt(-1, false)?,
-            Compression::Jpeg if !matches!(self.photometric, Photometric::WhiteIsZero | Photometric::Lightness) => Packing::Pixels,
+            Compression::Jpeg if !matches!(self.photometric, Photometric::WhiteIsZero | Photometric::Lightness) => {
+                Packing::Pixels
+            }
             _ => return None,
         };
         let offsets = tiff.values(directory, Tag::StripOffsets)?;

@@ -135,7 +135,15 @@ mod tests {
         for name in ["2026-11-29.csv", "2026-11-29-2.csv"] {
             assert!(is_sidecar(name, &|_| false), "{name}");
         }
-        for name in ["2026-11-29.jpg", "2026-11-2.csv", "2026-11-29-22.csv", "2026-11-29x.csv", "2026-11-299.csv", ".csv", "größe-2026.csv"] {
+        for name in [
+            "2026-11-29.jpg",
+            "2026-11-2.csv",
+            "2026-11-29-22.csv",
+            "2026-11-29x.csv",
+            "2026-11-299.csv",
+            ".csv",
+            "größe-2026.csv",
+        ] {
             assert!(!is_sidecar(name, &|_| false), "{name}");
         }
         assert_eq!((day_file("2026-11-29", 1), day_file("2026-11-29", 2)), ("2026-11-29.csv".into(), "2026-11-29-2.csv".into()));

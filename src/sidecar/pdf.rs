@@ -6,10 +6,10 @@
 //! images. Written from front to back, a page at a time; nothing of a page is kept when the next one comes.
 
 use super::pdf_font::Glyphs;
+use super::pdf_image;
 use super::pdf_objects::Objects;
 use super::pdf_text::{Matrix, combine, commands};
 use super::reading::{PageReading, Reading, Source};
-use super::pdf_image;
 use crate::document::{Document, DocumentError, Format, Picture, Place};
 use std::fmt::Write as _;
 use std::io::{self, Write};

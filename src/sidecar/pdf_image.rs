@@ -11,9 +11,7 @@ pub(super) fn write(piece: &Piece<'_>, width: u32, objects: &mut Objects<'_>) ->
     let number = objects.reserve();
     let rows = piece.rows;
     let image = |colours: &str, bits: u8| {
-        format!(
-            "/Type /XObject /Subtype /Image /Width {width} /Height {rows} /ColorSpace {colours} /BitsPerComponent {bits}"
-        )
+        format!("/Type /XObject /Subtype /Image /Width {width} /Height {rows} /ColorSpace {colours} /BitsPerComponent {bits}")
     };
     match &piece.packing {
         Packing::Jpeg { components, inverted, plain_rgb } => {

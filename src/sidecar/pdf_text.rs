@@ -121,9 +121,7 @@ fn part(placed: &mut [Placed<'_>]) {
 
 /// Characters from left to right as they stand: readers turn words of right-to-left scripts round.
 fn in_order_of_sight(text: &str) -> Vec<char> {
-    let from_right = |c: char| {
-        matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
-    };
+    let from_right = |c: char| matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}');
     let mut characters: Vec<char> = text.chars().collect();
     if characters.iter().any(|&c| from_right(c)) {
         characters.reverse();

@@ -314,7 +314,10 @@ fn is_free(homes: &Homes, job: &Job, output: Output, suffix: &str, warnings: &mu
     let mut warn = |code: &'static str, message: String| warnings.push(Warning { page: 1, code: code.into(), message });
     if output == Output::Pdf && !names::is_sidecar(beside.file_name(), &|_| true) {
         let (name, own) = (job.path.file_name(), beside.file_name());
-        warn(NO_PDF, format!("no searchable PDF is written: {name} has no document's ending, and {own} would be a document itself"));
+        warn(
+            NO_PDF,
+            format!("no searchable PDF is written: {name} has no document's ending, and {own} would be a document itself"),
+        );
         return false;
     }
     let taken = match homes.open_file(&job.account, &beside) {
@@ -324,7 +327,10 @@ fn is_free(homes: &Homes, job: &Job, output: Output, suffix: &str, warnings: &mu
     if taken {
         let name = beside.file_name();
         tracing::warn!(job.id = %job.id, account.name = %job.account, sidecar.suffix = suffix, "a file of the account's own is in a sidecar's place and stays");
-        warn("name-taken", format!("{name} is a file of the account's own: it is not replaced, and this upload has no such sidecar"));
+        warn(
+            "name-taken",
+            format!("{name} is a file of the account's own: it is not replaced, and this upload has no such sidecar"),
+        );
     }
     !taken
 }

@@ -126,8 +126,8 @@ impl Numbers {
 #[test]
 fn every_word_stands_in_every_format_in_order() {
     const LETTERS: &[char] = &[
-        'a', 'Z', '0', '9', '.', ',', '-', '+', '=', '*', '_', '#', '<', '>', '&', '"', '\'', '\\', '|', '`', '~', '[', ']', '(', ')',
-        '!', '$', '%', '/', ':', ';', '@', '{', '}', 'ß', '€', '語', '😀', '\u{1}', '\u{fffe}', '\u{a0}', '\u{ad}',
+        'a', 'Z', '0', '9', '.', ',', '-', '+', '=', '*', '_', '#', '<', '>', '&', '"', '\'', '\\', '|', '`', '~', '[', ']', '(',
+        ')', '!', '$', '%', '/', ':', ';', '@', '{', '}', 'ß', '€', '語', '😀', '\u{1}', '\u{fffe}', '\u{a0}', '\u{ad}',
     ];
     let mut numbers = Numbers(7);
     for _ in 0..8 {
@@ -140,7 +140,10 @@ fn every_word_stands_in_every_format_in_order() {
         let texts: Vec<String> = (0..20).map(|_| text(&mut numbers)).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         if has_readers() {
-            assert_words(vec![lines(&texts[..12], 25.0, [1000.0, 1400.0], 0.5), lines(&texts[12..], 25.0, [1000.0, 1400.0], 0.0)]);
+            assert_words(vec![
+                lines(&texts[..12], 25.0, [1000.0, 1400.0], 0.5),
+                lines(&texts[12..], 25.0, [1000.0, 1400.0], 0.0),
+            ]);
         }
         if has("qpdf") && has("pdftotext") {
             // Poppler takes a no-break space for one that breaks, and a soft hyphen for a hyphen.

@@ -49,7 +49,7 @@ pub fn lines(texts: &[&str], height: f32, page: [f32; 2], degrees: f32) -> Vec<L
 /// A reading of these pages.
 pub fn reading(document: &Document, name: &str, pages: Vec<(PageMeta, PageText)>) -> Reading {
     let facts = Facts {
-        job: Some(JOB.parse().unwrap()),
+        job: Some(inkport::job::JobId(ulid::Ulid::from_string(JOB).unwrap())),
         account: None,
         name,
         bytes: document.bytes().len() as u64,

@@ -52,6 +52,8 @@ fn assert_places(reading: &Reading, found: &[([f64; 2], Vec<Seen>)], back: u16, 
         let low = |axis: usize| word.quad.iter().map(|corner| corner[axis]).fold(f64::INFINITY, f64::min);
         let high = |axis: usize| word.quad.iter().map(|corner| corner[axis]).fold(0.0, f64::max);
         let (wanted, size) = turned([low(0), low(1), high(0), high(1)], size, back);
+        // Poppler tells the size of a turned page before it is turned.
+        let shown = if (size[0] > size[1]) == (shown[0] > shown[1]) { *shown } else { [shown[1], shown[0]] };
         let scale = [size[0] / shown[0], size[1] / shown[1]];
         let near = words.iter().filter(|seen| seen.text == word.text).any(|seen| {
             let place = [0, 1, 2, 3].map(|side| seen.place[side] * scale[side % 2]);
@@ -87,12 +89,16 @@ fn skewed_words_are_where_they_were_read_and_apart() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for degrees in [-3.0, 0.7, 5.0] {
+    for degrees in [-3.0, 0.7, 3.0, 8.0] {
         let mut document = open(std::fs::read(fixture("receipt.png")).unwrap());
         let made = made(&mut document, 0, degrees);
         let file = written(&made, Output::Pdf, Some(&mut document), folder.path());
         assert_eq!(text_of(&file)[0], words(), "{degrees}");
-        // Poppler's boxes of slanting words are upright: their middles are compared.
+        if degrees > 5.0 {
+            // Poppler gives the boxes of pieces of words that slant so much.
+            continue;
+        }
+        // Its boxes of slanting words are upright: their middles are compared.
         let (shown, found) = &seen(&file)[0];
         for word in made.pages[0].lines.iter().flat_map(|line| &line.words) {
             let middle = [0, 1].map(|axis| word.quad.iter().map(|corner| corner[axis]).sum::<f64>() / 4.0);
@@ -145,7 +151,7 @@ fn pages_look_as_they_did_and_their_data_is_not_packed_anew() {
     let mut names: Vec<PathBuf> = std::fs::read_dir(fixture("formats")).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.extend(["letter-exif6.jpg", "receipt.png", "fax.tif", "truncated.jpg"].map(fixture));
     names.sort();
-    let mut compared = 0;
+    let (mut compared, mut otherwise) = (0, Vec::new());
     for path in names {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let bytes = std::fs::read(&path).unwrap();
@@ -174,12 +180,22 @@ fn pages_look_as_they_did_and_their_data_is_not_packed_anew() {
             continue;
         }
         let is = drawn(&file, first.width, first.height);
-        // Inks become colours by other formulas.
-        let most = if name.contains("cmyk") || name.contains("ycck") { 25.0 } else { 4.0 };
+        // Inks become colours by other formulas, and poppler stretches each strip to whole pixels.
+        let in_strips = encodings.lines().filter(|line| line.starts_with("   1 ")).count() > 1;
+        let most = if name.contains("cmyk") || name.contains("ycck") {
+            30.0
+        } else if in_strips {
+            12.0
+        } else {
+            4.0
+        };
         let by = difference(&is, &first.rgb);
-        assert!(by < most, "{name} is drawn otherwise: {by}");
+        if by >= most {
+            otherwise.push(format!("{name}: {by}"));
+        }
         compared += 1;
     }
+    assert!(otherwise.is_empty(), "they are drawn otherwise: {otherwise:?}");
     assert!(compared > 50, "{compared}");
 }
 
@@ -260,4 +276,68 @@ fn pages_that_could_not_be_read_keep_their_place() {
     let file = written(&made, Output::Pdf, Some(&mut document), folder.path());
     check_pdf(&file);
     assert_eq!(text_of(&file), [vec![], vec!["second".to_owned(), "page".to_owned()]]);
+}
+
+/// A TIFF of so many pages, each of 1200 by 1700 pixels, all made of the same strip.
+fn stack(pages: u32) -> Vec<u8> {
+    let (width, height) = (1200u32, 1700u32);
+    // PackBits: 128 and 22 times white is a row.
+    let strip = [0x81, 0xff, 0xeb, 0xff].repeat(height as usize);
+    let mut bytes = b"II*\0".to_vec();
+    bytes.extend((8 + strip.len() as u32).to_le_bytes());
+    bytes.extend(&strip);
+    for number in 1..=pages {
+        let entries = [
+            (256, width),
+            (257, height),
+            (258, 1),
+            (259, 32773),
+            (262, 1),
+            (273, 8),
+            (277, 1),
+            (278, height),
+            (279, strip.len() as u32),
+        ];
+        bytes.extend((entries.len() as u16).to_le_bytes());
+        for (tag, value) in entries {
+            bytes.extend((tag as u16).to_le_bytes());
+            bytes.extend([4, 0, 1, 0, 0, 0]);
+            bytes.extend(value.to_le_bytes());
+        }
+        let next = if number == pages { 0 } else { bytes.len() as u32 + 4 };
+        bytes.extend(next.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_stack_is_never_held_whole() {
+    let pages = 40;
+    let mut document = open(stack(pages));
+    let meta = |number| PageMeta { number, width: 1200, height: 1700, rotation: 0, truncated: false, source: Source::Image };
+    let texts = (1..=pages).map(|number| {
+        let lines = lines(&["a few words on each"], 40.0, [1200.0, 1700.0], 0.0);
+        (meta(number), inkport::ocr::PageText { lines, width: 1200, height: 1700, ..Default::default() })
+    });
+    let made = reading(&document, "stack.tif", texts.collect());
+    let before = crate::common::peak_memory_of(std::process::id());
+    let mut out = Counted(0);
+    write_pdf(&made, &mut document, &mut out).unwrap();
+    let more = crate::common::peak_memory_of(std::process::id()) - before;
+    // Its pixels are 245 MB, those of a page 6; the tests beside this one need some too.
+    assert!(more < 120 << 20, "{more} bytes for {pages} pages");
+    assert!(out.0 > 20_000);
+}
+
+struct Counted(usize);
+
+impl std::io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

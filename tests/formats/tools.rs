@@ -10,7 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whether a program is installed; says so if not.
 pub fn has(program: &str) -> bool {
-    let there = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|found| found.status.success());
+    let there =
+        Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|found| found.status.success());
     if !there {
         println!("skipped: {program} is not installed (scripts/test-deps installs it)");
     }
