@@ -155,8 +155,11 @@ fn pages_look_as_they_did_and_their_data_is_not_packed_anew() {
     for path in names {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let bytes = std::fs::read(&path).unwrap();
+        if name.ends_with(".pdf") {
+            continue;
+        }
         let mut document = open(bytes.clone());
-        if name.ends_with(".pdf") || document.page(0).is_err() {
+        if document.page(0).is_err() {
             continue;
         }
         let first = document.page(0).unwrap();
@@ -312,7 +315,15 @@ fn stack(pages: u32) -> Vec<u8> {
 
 #[test]
 fn a_stack_is_never_held_whole() {
-    let pages = 40;
+    // In a process of its own, because what the tests beside it need would count.
+    let mut alone = Command::new(std::env::current_exe().unwrap());
+    printed(alone.args(["--exact", "pdf::a_stack_alone", "--ignored"]));
+}
+
+#[test]
+#[ignore = "run by a_stack_is_never_held_whole"]
+fn a_stack_alone() {
+    let pages = 12;
     let mut document = open(stack(pages));
     let meta = |number| PageMeta { number, width: 1200, height: 1700, rotation: 0, truncated: false, source: Source::Image };
     let texts = (1..=pages).map(|number| {
@@ -324,9 +335,9 @@ fn a_stack_is_never_held_whole() {
     let mut out = Counted(0);
     write_pdf(&made, &mut document, &mut out).unwrap();
     let more = crate::common::peak_memory_of(std::process::id()) - before;
-    // Its pixels are 245 MB, those of a page 6; the tests beside this one need some too.
-    assert!(more < 120 << 20, "{more} bytes for {pages} pages");
-    assert!(out.0 > 20_000);
+    // Its pixels are 73 MB, those of a page 6.
+    assert!(more < 30 << 20, "{more} bytes for {pages} pages");
+    assert!(out.0 > 5000);
 }
 
 struct Counted(usize);
