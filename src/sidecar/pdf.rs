@@ -205,11 +205,12 @@ fn add(reading: &Reading, document: &mut Document, out: &mut dyn Write) -> Resul
     }
     glyphs.write(font, &mut objects)?;
     let mark = mark(reading);
-    Ok(if base.is_stream {
+    if base.is_stream {
         objects.table_stream(&base.trailer, base.previous, &mark)?;
     } else {
         objects.table(&base.trailer, Some(base.previous), &mark)?;
-    })
+    }
+    Ok(())
 }
 
 /// A name that no font of the page has.

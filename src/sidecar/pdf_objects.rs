@@ -76,12 +76,12 @@ impl<'w> Objects<'w> {
         self.write_all(b"xref\n")?;
         if previous.is_none() {
             // The head of the list of free objects; all others are in use, in one run.
-            write!(self, "0 1\n0000000000 65535 f \n")?;
+            writeln!(self, "0 1\n0000000000 65535 f ")?;
         }
         for run in self.runs() {
             writeln!(self, "{} {}", run[0].0, run.len())?;
             for (_, (offset, generation)) in run {
-                write!(self, "{offset:010} {generation:05} n \n")?;
+                writeln!(self, "{offset:010} {generation:05} n ")?;
             }
         }
         let size = self.next;
