@@ -52,7 +52,7 @@ pub(super) fn write(reading: &Reading, style: &Style, out: &mut dyn Write) -> io
     for (number, item) in (1..).zip(&reading.items) {
         let (quantity, unit_price, amount) = (figure(item.quantity), figure(item.unit_price), figure(item.amount));
         let (number, page, value) = (format!("{number}"), item.page.to_string(), cell(&item.description));
-        record(["item", &number, "", &value, "", &quantity, &unit_price, &amount, &page, ""])?;
+        record(["item", &number, "", &value, &cell(&item.raw), &quantity, &unit_price, &amount, &page, ""])?;
     }
     for (number, code) in (1..).zip(&reading.codes) {
         let (number, page) = (format!("{number}"), code.page.to_string());

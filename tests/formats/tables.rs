@@ -26,7 +26,14 @@ fn made() -> Reading {
 }
 
 fn item(description: &str, amount: f64) -> Item {
-    Item { description: description.into(), quantity: Some(1.0), unit_price: None, amount: Some(amount), page: 1 }
+    Item {
+        description: description.into(),
+        quantity: Some(1.0),
+        unit_price: None,
+        amount: Some(amount),
+        page: 1,
+        raw: description.into(),
+    }
 }
 
 fn rows(file: &Path) -> Vec<Vec<String>> {
