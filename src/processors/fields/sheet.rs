@@ -5,12 +5,14 @@
 
 use super::Field;
 use super::numbers::{Amount, amounts};
-use crate::ocr::{Confidence, Line, PageText, Quad};
+use crate::ocr::{Confidence, Line, PageText, Quad, Word};
 use std::ops::Range;
 
 /// Lines of a document that are looked at, and bytes of one.
 const MOST_LINES: usize = 60_000;
 const LONGEST_LINE: usize = 2_000;
+/// A gap of this many line heights parts cells.
+const CELL_GAP: f32 = 2.0;
 
 /// A line of text with its place.
 #[derive(Debug, Clone)]
@@ -25,7 +27,10 @@ pub(super) struct Cell<'a> {
     pub bottom: f32,
     /// For each byte of `plain`, where its character begins in `text`.
     map: Vec<u16>,
-    line: &'a Line,
+    words: &'a [Word],
+    /// Of its line.
+    confidence: Confidence,
+    quad: Quad,
 }
 
 impl Cell<'_> {
@@ -49,7 +54,7 @@ impl Cell<'_> {
 
     /// Its words, with left, top, right and bottom.
     pub fn words(&self) -> impl Iterator<Item = (&str, [f32; 4])> {
-        self.line.words.iter().filter_map(|word| {
+        self.words.iter().filter_map(|word| {
             let mut bounds = None;
             grow(&mut bounds, &word.quad);
             bounds.map(|bounds| (word.text.as_str(), bounds))
@@ -59,7 +64,7 @@ impl Cell<'_> {
     /// Whether the words round the space at this byte stand closer than words usually do.
     fn is_close(&self, space: usize) -> bool {
         let mut at = 0;
-        for pair in self.line.words.windows(2) {
+        for pair in self.words.windows(2) {
             at += pair[0].text.len();
             if at == space {
                 let right = pair[0].quad.0.iter().map(|corner| corner[0]).fold(f32::MIN, f32::max);
@@ -103,7 +108,7 @@ impl<'a> Sheet<'a> {
         let mut sheet = Sheet::default();
         for &(number, page) in pages {
             let room = MOST_LINES.saturating_sub(sheet.cells.len());
-            let mut cells: Vec<Cell<'a>> = page.lines.iter().take(room).filter_map(|line| cell(number, line)).collect();
+            let mut cells: Vec<Cell<'a>> = page.lines.iter().take(room).flat_map(|line| cells_of(number, line)).collect();
             let width = if page.width > 0 { page.width as f32 } else { cells.iter().map(|c| c.right).fold(1.0, f32::max) };
             sheet.widths.push((number, width));
             cells.sort_by(|a, b| a.middle().total_cmp(&b.middle()));
@@ -152,7 +157,7 @@ impl<'a> Sheet<'a> {
         for span in spans {
             let cell = &self.cells[span.cell];
             let mut at = 0;
-            for word in &cell.line.words {
+            for word in cell.words {
                 let place = at..at + word.text.len();
                 at = place.end + 1;
                 if place.start < span.bytes.end && span.bytes.start < place.end {
@@ -162,9 +167,9 @@ impl<'a> Sheet<'a> {
                 }
             }
             if bounds.is_none() {
-                lowest = lowest.min(cell.line.confidence.get());
-                only = Some(cell.line.quad);
-                grow(&mut bounds, &cell.line.quad);
+                lowest = lowest.min(cell.confidence.get());
+                only = Some(cell.quad);
+                grow(&mut bounds, &cell.quad);
             }
         }
         let around = bounds.map(|[left, top, right, bottom]| Quad([[left, top], [right, top], [right, bottom], [left, bottom]]));
@@ -200,19 +205,50 @@ impl<'a> Sheet<'a> {
     }
 }
 
-fn cell(page: u32, line: &Line) -> Option<Cell<'_>> {
-    let mut text = line.text.as_str();
+/// A line's cells: words that stand much further apart than words do are of different ones.
+fn cells_of(page: u32, line: &Line) -> Vec<Cell<'_>> {
+    let joined = line.words.iter().map(|word| word.text.len() + 1).sum::<usize>();
+    if line.words.is_empty() || joined != line.text.len() + 1 {
+        return cell(page, line, 0..0, 0..line.text.len()).into_iter().collect();
+    }
+    let edge = |quad: &Quad, axis: usize, pick: fn(f32, f32) -> f32| {
+        quad.0.iter().map(|corner| corner[axis]).reduce(pick).unwrap_or(0.0)
+    };
+    let height = edge(&line.quad, 1, f32::max) - edge(&line.quad, 1, f32::min);
+    let (mut cells, mut first, mut start, mut end) = (Vec::new(), 0, 0, 0);
+    for (at, word) in line.words.iter().enumerate() {
+        end += word.text.len();
+        let apart = line
+            .words
+            .get(at + 1)
+            .is_none_or(|next| edge(&next.quad, 0, f32::min) - edge(&word.quad, 0, f32::max) > CELL_GAP * height);
+        if apart {
+            cells.extend(cell(page, line, first..at + 1, start..end));
+            (first, start) = (at + 1, end + 1);
+        }
+        end += 1;
+    }
+    cells
+}
+
+fn cell(page: u32, line: &Line, words: Range<usize>, bytes: Range<usize>) -> Option<Cell<'_>> {
+    let mut text = line.text.get(bytes)?;
     if text.len() > LONGEST_LINE {
         text = &text[..text.floor_char_boundary(LONGEST_LINE)];
     }
     if text.trim().is_empty() {
         return None;
     }
+    let words = &line.words[words];
     let mut bounds = None;
-    grow(&mut bounds, &line.quad);
+    if words.len() == line.words.len() || words.is_empty() {
+        grow(&mut bounds, &line.quad);
+    }
+    words.iter().for_each(|word| grow(&mut bounds, &word.quad));
     let [left, top, right, bottom] = bounds?;
+    let quad = Quad([[left, top], [right, top], [right, bottom], [left, bottom]]);
     let (plain, map) = mapped(text);
-    Some(Cell { page, text, plain, left, right, top, bottom, map, line })
+    Some(Cell { page, text, plain, left, right, top, bottom, map, words, confidence: line.confidence, quad })
 }
 
 fn grow(bounds: &mut Option<[f32; 4]>, quad: &Quad) {
