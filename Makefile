@@ -25,14 +25,17 @@ build: setup ## build target/release/inkport
 demo: build ## read real pages over FTP and show what comes out
 	@scripts/demo
 
+# No binary of tests runs for ever, nor do all of them together.
+BOUNDED = --config 'target."cfg(all())".runner="$(CURDIR)/scripts/bounded"'
+
 test: setup-tests ## every test
-	$(CARGO) test --locked --no-fail-fast
-	$(CARGO) test --locked --features crash-points --test crash_points --test disk
+	timeout --foreground 3000 $(CARGO) test --locked --no-fail-fast $(BOUNDED)
+	timeout --foreground 1200 $(CARGO) test --locked --features crash-points --test crash_points --test disk $(BOUNDED)
 
 lint: setup-tests ## format, clippy, licences: warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --all-targets --features crash-points -- -D warnings
+	$(CARGO) clippy --locked --features crash-points --lib --test crash_points --test disk -- -D warnings
 	@scripts/deny
 
 bench: bench-ftp bench-accuracy ## measure on this machine: uploads beside vsftpd, reading against ground truth
