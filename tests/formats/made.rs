@@ -63,7 +63,7 @@ pub fn reading(document: &Document, name: &str, pages: Vec<(PageMeta, PageText)>
 
 /// A page on which an engine that turned it found these lines.
 pub fn page(page: &Page, turn: u16, lines: Vec<Line>, skew: f32) -> (PageMeta, PageText) {
-    let (width, height) = if turn % 180 == 0 { (page.width, page.height) } else { (page.height, page.width) };
+    let (width, height) = if turn.is_multiple_of(180) { (page.width, page.height) } else { (page.height, page.width) };
     (PageMeta::from(page), PageText { lines, width, height, rotation: turn, skew, ..PageText::default() })
 }
 

@@ -17,7 +17,7 @@ fn has_tools() -> bool {
 /// A reading of the first page, as an engine would give it that turned the page by `turn`.
 fn made(document: &mut Document, turn: u16, degrees: f32) -> Reading {
     let first = document.page(0).unwrap();
-    let (width, height) = if turn % 180 == 0 { (first.width, first.height) } else { (first.height, first.width) };
+    let (width, height) = if turn.is_multiple_of(180) { (first.width, first.height) } else { (first.height, first.width) };
     let size = [width as f32, height as f32];
     let lines = lines(&TEXTS, size[1] * 0.03, size, degrees);
     let mut pages = vec![page(&first, turn, lines, degrees)];
