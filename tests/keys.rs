@@ -32,6 +32,11 @@ fn client(daemon: &Daemon, id: &str, secret: &str, arguments: &[&str]) -> Output
         .unwrap()
 }
 
+fn words(file: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(repository().join(file)).unwrap();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
 fn fails(daemon: &Daemon, arguments: &[&str], code: i32, says: &str) {
     let output = daemon.inkport(arguments);
     let told = String::from_utf8_lossy(&output.stderr);
@@ -100,6 +105,10 @@ fn the_example_client_signs_as_published_and_is_let_in() {
     assert!(usage.status.success(), "{}", String::from_utf8_lossy(&usage.stderr));
     let usage: serde_json::Value = serde_json::from_slice(&usage.stdout).unwrap();
     assert_eq!(usage["usage"]["user"], "front-desk");
+    let page = repository().join("tests/fixtures/bakery.png");
+    let read = client(&daemon, &id, &secret, &["read", page.to_str().unwrap()]);
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    assert_eq!(String::from_utf8_lossy(&read.stdout).split_whitespace().collect::<Vec<_>>(), words("tests/fixtures/bakery.txt"));
     assert_eq!(status(&daemon, &format!("X-API-Key: {secret}")), 403, "its secret never travels");
     let wrong = client(&daemon, &id, "ink_wrong", &["usage"]);
     assert!(!wrong.status.success() && String::from_utf8_lossy(&wrong.stderr).contains("403"));

@@ -2,15 +2,14 @@
 //! `sidecar`'s business, and a name that merely looks like one costs a look into the ledger.
 
 use crate::account::VirtualPath;
+use crate::sidecar::names::{SUFFIXES, has_document_extension, stack_of};
 
-/// What is added to an upload's name, by the contract.
-const SUFFIXES: [&str; 8] = [".error.json", ".txt", ".json", ".hocr", ".alto.xml", ".md", ".csv", ".pdf"];
-
-/// `scan.jpg` of `scan.jpg.txt`; nothing of a name without such a suffix.
+/// `scan.jpg` of `scan.jpg.txt`, `stack.tif` of `stack.tif.2.txt`; nothing of a name without such a suffix.
 pub(super) fn upload_of(path: &VirtualPath) -> Option<VirtualPath> {
     let name = path.file_name();
     let suffix = SUFFIXES.iter().find(|suffix| name.len() > suffix.len() && name.ends_with(**suffix))?;
-    VirtualPath::new(&path.as_str()[..path.as_str().len() - suffix.len()]).ok()
+    let base = &path.as_str()[..path.as_str().len() - suffix.len()];
+    VirtualPath::new(stack_of(base).filter(|stack| has_document_extension(stack)).unwrap_or(base)).ok()
 }
 
 #[cfg(test)]
@@ -23,6 +22,8 @@ mod tests {
         assert_eq!(of("/in/scan.jpg.txt").as_deref(), Some("/in/scan.jpg"));
         assert_eq!(of("/scan.jpg.error.json").as_deref(), Some("/scan.jpg"));
         assert_eq!(of("/scan.tiff.alto.xml").as_deref(), Some("/scan.tiff"));
+        assert_eq!(of("/in/stack.tif.2.json").as_deref(), Some("/in/stack.tif"));
+        assert_eq!(of("/letter.2.txt").as_deref(), Some("/letter.2"));
         assert_eq!(of("/scan.jpg"), None);
         assert_eq!(of("/in/.txt"), None);
     }

@@ -2,7 +2,7 @@
 //! so that what Inkport writes never comes back to it as an upload.
 
 /// Suffixes of sidecars, the longer before the shorter that it ends with.
-const SUFFIXES: [&str; 8] = [ERROR_SUFFIX, ".alto.xml", ".txt", ".json", ".hocr", ".md", ".csv", ".pdf"];
+pub const SUFFIXES: [&str; 8] = [ERROR_SUFFIX, ".alto.xml", ".txt", ".json", ".hocr", ".md", ".csv", ".pdf"];
 
 /// The sidecar of an upload that could not be read.
 pub const ERROR_SUFFIX: &str = ".error.json";
@@ -20,7 +20,8 @@ pub fn part_suffix(number: u32, suffix: &str) -> String {
 }
 
 /// The name of the file that `name` is a document of, where it is a stack's: `stack.tif` of `stack.tif.2`.
-fn stack_of(name: &str) -> Option<&str> {
+#[must_use]
+pub fn stack_of(name: &str) -> Option<&str> {
     let (stack, number) = name.rsplit_once('.')?;
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
     (is_number && (1..=9).contains(&number.len())).then_some(stack)
@@ -97,13 +98,7 @@ mod tests {
     fn sidecars_of_documents_are_known_by_name_alone() {
         let nothing_beside = |_: &str| false;
         for name in [
-            "scan.jpg.txt",
-            "scan.JPG.json",
-            "scan.jpg.error.json",
-            "a b.tiff.alto.xml",
-            "x.pdf.pdf",
-            "x.ppm.hocr",
-            "x.png.md",
+            "scan.jpg.txt", "scan.JPG.json", "scan.jpg.error.json", "a b.tiff.alto.xml", "x.pdf.pdf", "x.ppm.hocr", "x.png.md",
             "x.webp.csv",
         ] {
             assert!(is_sidecar(name, &nothing_beside), "{name}");
@@ -136,12 +131,7 @@ mod tests {
             assert!(is_sidecar(name, &|_| false), "{name}");
         }
         for name in [
-            "2026-11-29.jpg",
-            "2026-11-2.csv",
-            "2026-11-29-22.csv",
-            "2026-11-29x.csv",
-            "2026-11-299.csv",
-            ".csv",
+            "2026-11-29.jpg", "2026-11-2.csv", "2026-11-29-22.csv", "2026-11-29x.csv", "2026-11-299.csv", ".csv",
             "größe-2026.csv",
         ] {
             assert!(!is_sidecar(name, &|_| false), "{name}");
