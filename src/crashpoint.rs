@@ -12,43 +12,17 @@ compile_error!("the feature crash-points is for tests only: it cannot be built w
 /// Every place, in the order in which an upload comes by.
 pub const ALL: [&str; 29] = [
     // spool: while it is received (uploads and sidecars alike)
-    "staging-made",
-    "staging-written",
-    "staging-synced",
-    // spool and homes: put in its place
-    "spool-linked",
-    "home-renamed",
-    "home-synced",
-    "spool-synced",
-    "stale-removed",
+    "staging-made", "staging-written", "staging-synced", // spool and homes: put in its place
+    "spool-linked", "home-renamed", "home-synced", "spool-synced", "stale-removed",
     // intake of a file that lies in a home already
-    "file-copied",
-    // queue and intake: its job
-    "job-inserted",
-    "job-committed",
-    // queue and worker: its run
-    "job-leased",
-    "job-claimed",
-    "document-read",
-    // worker: each sidecar
-    "sidecar-staged",
-    "sidecar-kept",
-    "sidecar-installed",
-    "day-appended",
-    "sidecars-published",
+    "file-copied", // queue and intake: its job
+    "job-inserted", "job-committed", // queue and worker: its run
+    "job-leased", "job-claimed", "document-read", // worker: each sidecar
+    "sidecar-staged", "sidecar-kept", "sidecar-installed", "day-appended", "sidecars-published",
     // queue and worker: its end, and the outbox in the same transaction
-    "job-ended",
-    "outbox-written",
-    "job-settled",
-    // delivery
-    "delivery-claimed",
-    "mail-sent",
-    "delivery-settled",
-    // upkeep: what is old enough goes
-    "retention-sidecars",
-    "retention-bytes",
-    "retention-file",
-    "retention-noted",
+    "job-ended", "outbox-written", "job-settled", // delivery
+    "delivery-claimed", "mail-sent", "delivery-settled", // upkeep: what is old enough goes
+    "retention-sidecars", "retention-bytes", "retention-file", "retention-noted",
 ];
 
 /// Dies here, if this is where the environment wants it.

@@ -46,19 +46,8 @@ impl Stage {
 
 /// Codes under which documents are rejected or given up, as values of `cause`; any other is `other`.
 const CAUSES: [&str; 13] = [
-    "unsupported-format",
-    "damaged",
-    "too-many-pixels",
-    "too-many-pages",
-    "decompression-bomb",
-    "encrypted",
-    "no-pages",
-    "unreadable",
-    "engine",
-    "interrupted",
-    "out-of-attempts",
-    "cancelled",
-    "none",
+    "unsupported-format", "damaged", "too-many-pixels", "too-many-pages", "decompression-bomb", "encrypted", "no-pages",
+    "unreadable", "engine", "interrupted", "out-of-attempts", "cancelled", "none",
 ];
 
 pub const STAGE_SECONDS: &str = "inkport_stage_seconds";

@@ -77,11 +77,7 @@ fn corpus() -> Vec<Vec<u8>> {
          SMNT STAT STOR STOU STRU SYST TYPE USER XCUP XCWD XMKD XPWD XRMD";
     lines.extend(VERBS.split_whitespace().map(|verb| verb.as_bytes().to_vec()));
     for line in [
-        "STOR a/b/../c",
-        "RNFR scan.jpg\r\nRNTO page.jpg",
-        "RETR scan.jpg",
-        "LIST -la",
-        "RETR nothing.jpg.txt",
+        "STOR a/b/../c", "RNFR scan.jpg\r\nRNTO page.jpg", "RETR scan.jpg", "LIST -la", "RETR nothing.jpg.txt",
         "SITE CHMOD 777 ..",
     ] {
         lines.push(line.as_bytes().to_vec());
@@ -210,13 +206,9 @@ fn misuse_data(dice: &mut Dice, address: SocketAddr, control: &mut TcpStream, sa
         let byte = dice.below(4) as u8;
         let _ = data.write_all(&vec![byte; length]);
         if dice.once_in(6) {
-            let _ = control.write_all(dice.pick::<&[u8]>(&[
-                b"ABOR\r\n",
-                b"\xff\xf4\xff\xf2ABOR\r\n",
-                b"STAT\r\n",
-                b"NOOP\r\n",
-                b"QUIT\r\n",
-            ]));
+            let _ = control.write_all(
+                dice.pick::<&[u8]>(&[b"ABOR\r\n", b"\xff\xf4\xff\xf2ABOR\r\n", b"STAT\r\n", b"NOOP\r\n", b"QUIT\r\n"]),
+            );
         }
         if dice.once_in(3) {
             drain(data, &mut Vec::new());

@@ -299,10 +299,7 @@ mod tests {
     #[test]
     fn the_rest_is_pixels() {
         for name in [
-            "formats/rgb-16.png",
-            "formats/rgb-alpha.png",
-            "formats/rgb-interlaced.png",
-            "formats/rgb.gif",
+            "formats/rgb-16.png", "formats/rgb-alpha.png", "formats/rgb-interlaced.png", "formats/rgb.gif",
             "formats/rgb-planes.tif",
         ] {
             let (pieces, orientation, _) = picture(name);

@@ -103,19 +103,7 @@ impl Answers {
     fn features(self, session: &Session) -> Reply {
         let mlst = format!("MLST {}", lock(&session.facts).offered());
         let mut told = vec![
-            "CLNT",
-            "EPRT",
-            "EPSV",
-            "HOST",
-            "LANG EN*",
-            "MDTM",
-            "MFMT",
-            "MLSD",
-            &mlst,
-            "PASV",
-            "REST STREAM",
-            "SIZE",
-            "TVFS",
+            "CLNT", "EPRT", "EPSV", "HOST", "LANG EN*", "MDTM", "MFMT", "MLSD", &mlst, "PASV", "REST STREAM", "SIZE", "TVFS",
             "UTF8",
         ];
         if self.tls {

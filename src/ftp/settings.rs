@@ -162,13 +162,8 @@ mod tests {
     #[test]
     fn wrong_values_are_told_by_name() {
         for text in [
-            "passive-ports = \"30255-30000\"",
-            "passive-ports = \"0-10\"",
-            "passive-ports = \"70000-70001\"",
-            "passive-host = \"scanner.example\"",
-            "passive-host = \"::1\"",
-            "listen = \"somewhere\"",
-            "max-session = 3",
+            "passive-ports = \"30255-30000\"", "passive-ports = \"0-10\"", "passive-ports = \"70000-70001\"",
+            "passive-host = \"scanner.example\"", "passive-host = \"::1\"", "listen = \"somewhere\"", "max-session = 3",
         ] {
             assert!(toml::from_str::<Settings>(text).is_err(), "{text}");
         }

@@ -112,25 +112,10 @@ pub(super) async fn count(request: Request, next: Next) -> Response {
 /// Routes are few and fixed.
 fn known(route: &str) -> &'static str {
     const ROUTES: [&str; 19] = [
-        "/",
-        "/assets/{name}",
-        "/healthz",
-        "/readyz",
-        "/health",
-        "/metrics",
-        "/api/v1/openapi.json",
-        "/api/v1/ocr",
-        "/api/v1/ocr/batch",
-        "/api/v1/jobs",
-        "/api/v1/jobs/{id}",
-        "/api/v1/jobs/{id}/sidecars/{suffix}",
-        "/api/v1/usage",
-        "/api/v1/events",
-        "/api/v1/ws",
-        "/d/{token}",
-        "/prediction/ftp_upload_and_predict/",
-        "/prediction/ftp_upload_and_predict",
-        "none",
+        "/", "/assets/{name}", "/healthz", "/readyz", "/health", "/metrics", "/api/v1/openapi.json", "/api/v1/ocr",
+        "/api/v1/ocr/batch", "/api/v1/jobs", "/api/v1/jobs/{id}", "/api/v1/jobs/{id}/sidecars/{suffix}", "/api/v1/usage",
+        "/api/v1/events", "/api/v1/ws", "/d/{token}", "/prediction/ftp_upload_and_predict/",
+        "/prediction/ftp_upload_and_predict", "none",
     ];
     ROUTES.iter().find(|known| **known == route).copied().unwrap_or("other")
 }

@@ -17,17 +17,7 @@ pub(super) const DAY_HEADER: &str = "job,received_at,file,pages,confidence,compa
     order_number,currency,subtotal,tax,total,iban,vat_id,others,codes,duplicate_of\r\n";
 /// The fields that have columns of their own in a day's file, in their order.
 const DAY_FIELDS: [&str; 12] = [
-    "company",
-    "address",
-    "date",
-    "due_date",
-    "invoice_number",
-    "order_number",
-    "currency",
-    "subtotal",
-    "tax",
-    "total",
-    "iban",
+    "company", "address", "date", "due_date", "invoice_number", "order_number", "currency", "subtotal", "tax", "total", "iban",
     "vat_id",
 ];
 

@@ -40,11 +40,7 @@ fn schemathesis_finds_nothing() {
         // Streams of events never end. That a document is read which is made up cannot be promised: 415 and 422 are right.
         // That no credentials are refused, other tests show: here guessing ends in 429, as it should.
         .args([
-            "run",
-            "--exclude-path-regex",
-            "^/api/v1/(events|ws)$",
-            "--exclude-checks",
-            "positive_data_acceptance,ignored_auth",
+            "run", "--exclude-path-regex", "^/api/v1/(events|ws)$", "--exclude-checks", "positive_data_acceptance,ignored_auth",
         ])
         .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "7", "--max-time", "35"])
         .args(["--request-timeout", "60", "--suppress-health-check", "all", "--no-color"])

@@ -101,13 +101,8 @@ fn quads_are_on_the_upright_page() {
 #[test]
 fn text_is_no_code() {
     for name in [
-        "bakery.png",
-        "receipt.png",
-        "readings/upright.png",
-        "readings/two-columns.png",
-        "readings/tongues.png",
-        "readings/skew-14.png",
-        "fax.tif",
+        "bakery.png", "receipt.png", "readings/upright.png", "readings/two-columns.png", "readings/tongues.png",
+        "readings/skew-14.png", "fax.tif",
     ] {
         for page in pages(name) {
             let codes = found(&page, 0);

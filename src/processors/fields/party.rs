@@ -56,19 +56,8 @@ fn company(sheet: &Sheet<'_>) -> Option<(usize, usize, Field)> {
             if has_any(
                 &here.plain,
                 &[
-                    "bill to",
-                    "sold to",
-                    "ship to",
-                    "invoice to",
-                    "deliver to",
-                    "rechnung an",
-                    "facture a",
-                    "cliente",
-                    "spett.le",
-                    "factuur aan",
-                    "klant",
-                    "kunde",
-                    "client",
+                    "bill to", "sold to", "ship to", "invoice to", "deliver to", "rechnung an", "facture a", "cliente",
+                    "spett.le", "factuur aan", "klant", "kunde", "client",
                 ],
             ) {
                 stop = true;
