@@ -39,7 +39,8 @@ fn reading(origin: Option<(JobId, &AccountName)>, truncated: bool) -> Reading {
         words: vec![word("Total"), word("9.00")],
         block: 0,
     };
-    let timing = StageTimes { detect: Duration::from_millis(120), recognize: Duration::from_millis(340) };
+    let timing =
+        StageTimes { detect: Duration::from_millis(120), recognize: Duration::from_millis(340), ..StageTimes::default() };
     let text = PageText { lines: vec![line], width: 100, height: 200, rotation: 90, skew: -1.25, timing };
     let meta = |number, truncated| PageMeta { number, width: 100, height: 200, rotation: 0, truncated, source: Source::Layer };
     let (job, account) = origin.unzip();
