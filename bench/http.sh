@@ -21,9 +21,9 @@ TOML
 inkport() { "$BINARY" --config "$folder/inkport.toml" "$@"; }
 echo "a password for nobody" | inkport account add bench --password-stdin 2>/dev/null
 key=$(inkport key add bench --kind bearer 2>/dev/null | python3 -c 'import json, sys; print(json.load(sys.stdin)["secret"])')
-inkport serve >"$folder/ready" 2>"$folder/log" &
+"$BINARY" --config "$folder/inkport.toml" serve >"$folder/ready" 2>"$folder/log" &
 daemon=$!
-trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null; rm -rf "$folder"' EXIT
+trap 'kill $daemon 2>/dev/null; wait $daemon 2>/dev/null || true; rm -rf "$folder"' EXIT
 for _ in $(seq 600); do grep -q ready "$folder/ready" && break; sleep 0.1; done
 address=$(sed -n 's/.*http=\([^ ]*\).*/\1/p' "$folder/ready")
 [ -n "$address" ] || { cat "$folder/log" >&2; exit 1; }
