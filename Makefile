@@ -29,7 +29,7 @@ demo: build ## read real pages over FTP and show what comes out
 BOUNDED = --config 'target."cfg(all())".runner="$(CURDIR)/scripts/bounded"'
 
 test: setup-tests ## every test
-	timeout --foreground 3000 $(CARGO) test --locked --no-fail-fast $(BOUNDED)
+	timeout --foreground 4000 $(CARGO) test --locked --no-fail-fast $(BOUNDED)
 	timeout --foreground 1200 $(CARGO) test --locked --features crash-points --test crash_points --test disk $(BOUNDED)
 
 lint: setup-tests ## format, clippy, licences: warnings are errors
